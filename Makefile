@@ -1,0 +1,73 @@
+# `make serve` runs the server, `make test` tests it: both from nothing. What they need stands in .venv, made from the lock files.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,$(shell \
+	$(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $(name))))
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+ARGS ?=
+WORKERS ?= 2
+
+.PHONY: serve test lint types format format-check check lock schema migration bench clean
+
+serve: $(VENV)/runtime.stamp
+	@$(BIN)/loquent serve $(ARGS)
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check $(ARGS)
+
+types: $(VENV)/dev.stamp
+	$(BIN)/mypy $(ARGS)
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+format-check: $(VENV)/dev.stamp
+	$(BIN)/ruff format --check
+
+check: format-check lint types test
+
+# Exact versions with their hashes, for every platform; no address of a registry inside.
+LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --group build --universal --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
+
+lock: $(VENV)/lock.stamp
+	$(LOCK) $(ARGS) --output-file requirements.lock
+	$(LOCK) $(ARGS) --extra local --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+
+schema: $(VENV)/runtime.stamp
+	$(BIN)/loquent schema > schema.graphql.new
+	mv schema.graphql.new schema.graphql
+
+# A revision from what db/models.py has and the migrations have not: make migration ARGS='"add shares"'
+migration: $(VENV)/dev.stamp
+	$(BIN)/python -m db.migrate $(ARGS)
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python -m bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/pyvenv.cfg:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer is on the PATH. Install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Building the environment in $(VENV): once, and again when the lock changes."
+	@"$(PYTHON)" -m venv $(VENV)
+
+# The development lock holds the runtime's pins too, so that a tested environment still serves.
+$(VENV)/runtime.stamp: requirements.lock pyproject.toml $(VENV)/pyvenv.cfg
+	@$(INSTALL) --require-hashes --requirement requirements.lock
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.lock $(VENV)/runtime.stamp
+	@$(INSTALL) --require-hashes --requirement requirements-dev.lock
+	@touch $@
+
+$(VENV)/lock.stamp: $(VENV)/pyvenv.cfg
+	@$(INSTALL) 'uv>=0.13'
+	@touch $@
