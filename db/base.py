@@ -1,0 +1,223 @@
+"""The database: two kinds of session, public ids, and the types that make SQLite and PostgreSQL answer alike."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import JSON, DateTime, Dialect, MetaData, String, TypeDecorator, event
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.types import TypeEngine
+
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def new_id(prefix: str) -> str:
+    """A public id: `prefix_` and 24 characters that sort by the time of their making (48 bits of ms, 72 random)."""
+    number = (time.time_ns() // 1_000_000 << 72) | secrets.randbits(72)
+    return prefix + "_" + "".join(_CROCKFORD[number >> shift & 31] for shift in range(115, -1, -5))
+
+
+def now() -> datetime:
+    """UTC, cut to milliseconds: what both databases keep and both faces show."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+class StorageError(Exception):
+    """The database is away, busy or full. `is_full` when only space is missing."""
+
+    def __init__(self, message: str, *, is_full: bool = False) -> None:
+        super().__init__(message)
+        self.is_full = is_full
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC on both sides; SQLite keeps no zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None or dialect.name != "sqlite":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+class Text(TypeDecorator[str]):
+    """Text that both databases can hold and order alike (by code point). The doors refuse NUL and lone surrogates; this is
+    the last of them."""
+
+    impl = String
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
+        return dialect.type_descriptor(String(collation="C") if dialect.name == "postgresql" else String())
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is not None and not is_storable(value):
+            raise ValueError("text with a NUL or a lone surrogate reached the database")
+        return value
+
+
+def is_storable(value: str) -> bool:
+    """Whether PostgreSQL can keep this text: no NUL, no lone surrogate. SQLite keeps NUL, so both are held to one rule."""
+    if "\x00" in value:
+        return False
+    if value.isascii():
+        return True
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {
+        str: Text,
+        datetime: UtcDateTime,
+        dict[str, object]: JSON().with_variant(JSONB(), "postgresql"),
+        list[dict[str, object]]: JSON().with_variant(JSONB(), "postgresql"),
+    }
+
+
+class ReadSession(AsyncSession):
+    """Reads only. On PostgreSQL each statement is its own snapshot (AUTOCOMMIT: no BEGIN and ROLLBACK round trips)."""
+
+
+class WriteSession(ReadSession):
+    """One transaction, committed when its block ends. Queries flush, never commit."""
+
+
+class Sessions(Protocol):
+    """What resolvers and the engine are given of the database."""
+
+    def read(self) -> AbstractAsyncContextManager[ReadSession]: ...
+
+    def write(self) -> AbstractAsyncContextManager[WriteSession]: ...
+
+
+def database_url(address: str) -> URL:
+    """SQLAlchemy's URL for any address the documents use, `postgres://…?sslmode=disable` included."""
+    url = make_url(address)
+    backend = url.get_backend_name()
+    if backend in ("postgres", "postgresql"):
+        query = dict(url.query)
+        sslmode = query.pop("sslmode", None)
+        if sslmode is not None:
+            query["ssl"] = sslmode
+        return url.set(drivername="postgresql+asyncpg", query=query)
+    if backend == "sqlite":
+        return url.set(drivername="sqlite+aiosqlite")
+    raise ValueError(f"DATABASE_URL names {backend!r}; sqlite and postgresql are supported")
+
+
+class Database:
+    """The engine behind the sessions. Everything that talks to the database goes through `read()` or `write()`."""
+
+    def __init__(self, address: str, *, pool_size: int = 10) -> None:
+        self.url = database_url(address)
+        self.dialect = self.url.get_backend_name()
+        self._engines = self._sqlite() if self.dialect == "sqlite" else self._postgresql(pool_size)
+        reader, writer = self._engines
+        if self.dialect == "postgresql":
+            reader = reader.execution_options(isolation_level="AUTOCOMMIT")
+        self._read = async_sessionmaker(reader, class_=ReadSession, expire_on_commit=False, autoflush=False)
+        self._write = async_sessionmaker(writer, class_=WriteSession, expire_on_commit=False)
+
+    def _postgresql(self, pool_size: int) -> tuple[AsyncEngine, AsyncEngine]:
+        engine = create_async_engine(
+            self.url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_timeout=2,
+            pool_pre_ping=True,
+            hide_parameters=True,
+        )
+        return engine, engine
+
+    def _sqlite(self) -> tuple[AsyncEngine, AsyncEngine]:
+        # One writer connection: SQLite has one writer, and a queue in this process is fairer than its busy wait.
+        if self.url.database:
+            Path(self.url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        reader = create_async_engine(self.url, pool_size=8, max_overflow=8, pool_timeout=5, hide_parameters=True)
+        writer = create_async_engine(self.url, pool_size=1, max_overflow=0, pool_timeout=10, hide_parameters=True)
+        for engine, begin in ((reader, "BEGIN"), (writer, "BEGIN IMMEDIATE")):
+            _prepare_sqlite(engine, begin)
+        return reader, writer
+
+    @contextlib.asynccontextmanager
+    async def read(self) -> AsyncGenerator[ReadSession]:
+        """Raises StorageError when the database cannot answer."""
+        with _renamed():
+            async with self._read() as session:
+                yield session
+
+    @contextlib.asynccontextmanager
+    async def write(self) -> AsyncGenerator[WriteSession]:
+        """Raises StorageError when the database cannot answer or is full; nothing of the block is kept then."""
+        with _renamed():
+            async with self._write.begin() as session:
+                yield session
+
+    async def close(self) -> None:
+        for engine in self._engines:
+            await engine.dispose()
+
+
+def _prepare_sqlite(engine: AsyncEngine, begin: str) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def connect(connection: object, _record: object) -> None:
+        # The driver's own transaction handling starts too late; SQLAlchemy sends BEGIN itself below.
+        connection.isolation_level = None  # type: ignore[attr-defined]
+        cursor = connection.cursor()  # type: ignore[attr-defined]
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def start(connection: object) -> None:
+        connection.exec_driver_sql(begin)  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _renamed() -> Generator[None]:
+    """Our name for every way in which the database can be away. Broken rules (IntegrityError) stay what they are."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise StorageError("the database has no free connection") from error
+    except (OperationalError, InterfaceError, InternalError) as error:
+        raise StorageError("the database cannot answer", is_full=_is_full(error)) from error
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        raise StorageError("the database went away") from error
+    except OSError as error:
+        raise StorageError("the database cannot be reached") from error
+
+
+def _is_full(error: DBAPIError) -> bool:
+    return (
+        getattr(error.orig, "sqlite_errorname", "") == "SQLITE_FULL" or getattr(error.orig, "sqlstate", "") == "53100"
+    )

@@ -1,0 +1,128 @@
+"""Generations, their log and the ledger. Every write of a running generation is fenced by its attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TypedDict
+
+from sqlalchemy import insert, select, tuple_, update
+
+from db.base import ReadSession, WriteSession
+from db.models import EventBatch, Generation, GenerationStatus, UsageRecord
+
+
+class BatchRow(TypedDict):
+    generation_id: str
+    first_seq: int
+    last_seq: int
+    payload: bytes
+
+
+async def get(session: ReadSession, id: str, user_id: str) -> Generation | None:
+    return await session.scalar(select(Generation).where(Generation.id == id, Generation.user_id == user_id))
+
+
+async def by_ids(session: ReadSession, ids: Sequence[str], user_id: str) -> dict[str, Generation]:
+    rows = await session.scalars(select(Generation).where(Generation.id.in_(ids), Generation.user_id == user_id))
+    return {row.id: row for row in rows}
+
+
+async def active_by_conversations(session: ReadSession, ids: Sequence[str], user_id: str) -> dict[str, Generation]:
+    """The newest unfinished generation of each conversation that has one."""
+    rows = await session.scalars(
+        select(Generation)
+        .where(Generation.conversation_id.in_(ids), Generation.user_id == user_id, Generation.finished_at.is_(None))
+        .order_by(Generation.id)
+    )
+    return {row.conversation_id: row for row in rows if row.conversation_id is not None}
+
+
+async def batches_after(
+    session: ReadSession, generation_id: str, after: int, *, limit: int | None = None
+) -> Sequence[tuple[int, bytes]]:
+    """The oldest `limit` batches that hold events past `after`, as (last_seq, payload)."""
+    rows = await session.execute(
+        select(EventBatch.last_seq, EventBatch.payload)
+        .where(EventBatch.generation_id == generation_id, EventBatch.last_seq > after)
+        .order_by(EventBatch.first_seq)
+        .limit(limit)
+    )
+    return [(last_seq, payload) for last_seq, payload in rows]
+
+
+async def fenced(session: WriteSession, attempts: Sequence[tuple[str, int]]) -> set[str]:
+    """Which of these (id, attempt) may still be written, locked until the transaction ends."""
+    found = await session.scalars(
+        select(Generation.id)
+        .where(tuple_(Generation.id, Generation.attempt).in_(attempts), Generation.finished_at.is_(None))
+        .with_for_update(read=True)
+    )
+    return set(found)
+
+
+async def append_batches(session: WriteSession, rows: Sequence[BatchRow]) -> None:
+    await session.execute(insert(EventBatch), [dict(row) for row in rows])
+
+
+async def finish(session: WriteSession, id: str, attempt: int, values: Mapping[str, object]) -> None:
+    await session.execute(
+        update(Generation)
+        .where(Generation.id == id, Generation.attempt == attempt, Generation.finished_at.is_(None))
+        .values(lease_until=None, **values)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def record_usage(session: WriteSession, records: Sequence[Mapping[str, object]]) -> None:
+    await session.execute(insert(UsageRecord), [dict(record) for record in records])
+
+
+async def request_cancel(session: WriteSession, id: str, user_id: str, moment: datetime) -> None:
+    await session.execute(
+        update(Generation)
+        .where(Generation.id == id, Generation.user_id == user_id, Generation.finished_at.is_(None))
+        .values(cancel_requested_at=moment)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def abandoned(session: ReadSession, moment: datetime) -> Sequence[Generation]:
+    """Unfinished generations whose worker has let its lease run out."""
+    rows = await session.scalars(
+        select(Generation).where(
+            Generation.lease_until.is_not(None),
+            Generation.lease_until < moment,
+            Generation.status.in_((GenerationStatus.QUEUED, GenerationStatus.RUNNING)),
+        )
+    )
+    return rows.all()
+
+
+async def take_over(session: WriteSession, id: str, attempt: int) -> bool:
+    """Makes the next attempt of a generation ours, so that whoever had the last can write no more."""
+    taken = await session.scalar(
+        update(Generation)
+        .where(Generation.id == id, Generation.attempt == attempt, Generation.finished_at.is_(None))
+        .values(attempt=attempt + 1)
+        .returning(Generation.id)
+        .execution_options(synchronize_session=False)
+    )
+    return taken is not None
+
+
+async def renew(session: WriteSession, ids: Sequence[str], worker_id: str, lease_until: datetime) -> None:
+    await session.execute(
+        update(Generation)
+        .where(Generation.id.in_(ids), Generation.worker_id == worker_id, Generation.finished_at.is_(None))
+        .values(lease_until=lease_until)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def is_over(session: ReadSession, id: str, after: int) -> bool:
+    """Whether nothing can come past `after` any more: finished with no later event, or gone."""
+    row = (
+        await session.execute(select(Generation.finished_at, Generation.last_seq).where(Generation.id == id))
+    ).first()
+    return row is None or (row.finished_at is not None and row.last_seq <= after)

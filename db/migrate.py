@@ -1,0 +1,96 @@
+"""Brings a database to the tables of `db.models`. Run as a program it writes the next revision, for developers."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, inspect, text
+
+from db.base import Database
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+FOLDER = Path(__file__).parent / "migrations"
+
+# Any number will do, as long as every worker takes the same.
+_LOCK = 0x10C0E27
+
+
+async def migrate(database: Database) -> None:
+    """Upgrades to the newest revision in one transaction: all of it or nothing. Workers that start at once take turns.
+
+    Raises StorageError.
+    """
+    if await is_current(database):
+        return
+    async with database.write() as session:
+        connection = await session.connection()
+        if database.dialect == "postgresql":
+            # On SQLite the write transaction itself is the lock.
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
+        await connection.run_sync(_upgrade)
+
+
+async def is_current(database: Database) -> bool:
+    """Whether the database has exactly the revision that this code was written for. Raises StorageError."""
+    async with database.read() as session:
+        connection = await session.connection()
+        return await connection.run_sync(_revision) == newest()
+
+
+@functools.cache
+def newest() -> str:
+    """The newest revision's id: the number that its file's name begins with."""
+    return max(path.name for path in (FOLDER / "versions").glob("[0-9]*.py")).partition("_")[0]
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def configuration(connection: Connection) -> Config:
+    """What Alembic's commands ask for; they run in the transaction of `connection` and do not end it."""
+    # Alembic takes a fifth of the start's time, and a start seldom has anything to migrate.
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command  # noqa: PLC0415
+
+    command.upgrade(configuration(connection), "head")
+
+
+def _draft(connection: Connection, message: str) -> None:
+    from alembic import command  # noqa: PLC0415
+
+    number = f"{int(newest()) + 1:04}"
+    command.revision(configuration(connection), message, autogenerate=True, rev_id=number)
+
+
+async def draft(message: str) -> None:
+    """Writes a revision: the difference between the models and an empty database that has all revisions so far."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(f"sqlite:///{folder}/draft.db")
+        try:
+            await migrate(database)
+            async with database.write() as session:
+                await (await session.connection()).run_sync(_draft, message)
+        finally:
+            await database.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(draft(" ".join(sys.argv[1:])))

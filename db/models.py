@@ -1,0 +1,206 @@
+"""Every table on one page. A face may read a row; only the noun files beside this one ask for one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import ForeignKey, Index, LargeBinary, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.base import Base, new_id, now
+
+MAIN = "MAIN"
+
+
+class Role(StrEnum):
+    GUEST = "guest"
+    USER = "user"
+    ADMIN = "admin"
+
+
+class ItemStatus(StrEnum):
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    INCOMPLETE = "incomplete"
+
+
+class GenerationStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self not in (GenerationStatus.QUEUED, GenerationStatus.RUNNING)
+
+
+class User(Base):
+    __tablename__ = "users"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("user"))
+    role: Mapped[str] = mapped_column(default=Role.GUEST)
+    email: Mapped[str | None] = mapped_column(unique=True)
+    display_name: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class AuthSession(Base):
+    """One sign-in: the family of its refresh tokens."""
+
+    __tablename__ = "auth_sessions"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("ses"))
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+
+class RefreshToken(Base):
+    """`id` is the SHA-256 of the token in hex; the token itself is kept nowhere."""
+
+    __tablename__ = "refresh_tokens"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    session_id: Mapped[str] = mapped_column(ForeignKey("auth_sessions.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class Conversation(Base):
+    __tablename__ = "conversations"
+    __table_args__ = (
+        Index("ix_conversations_recent", "user_id", "is_archived", "updated_at", "id"),
+        Index("ix_conversations_created", "user_id", "is_archived", "created_at", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("conv"))
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    title: Mapped[str | None]
+    details: Mapped[dict[str, object]] = mapped_column("metadata", default=dict)
+    is_archived: Mapped[bool] = mapped_column(default=False)
+    version: Mapped[int] = mapped_column(default=1)
+    active_branch: Mapped[str] = mapped_column(default=MAIN)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Branch(Base):
+    """A named line through a conversation: its own items, after those of `parent_id` up to `fork_position`.
+
+    `length` counts all items along the line; taking a position is one UPDATE of it, so positions are dense and unique.
+    """
+
+    __tablename__ = "branches"
+    __table_args__ = (UniqueConstraint("conversation_id", "name"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("br"))
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(default=MAIN)
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("branches.id", ondelete="CASCADE"))
+    fork_position: Mapped[int] = mapped_column(default=0)
+    length: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Item(Base):
+    """One entry of a conversation. `content` is a list of typed parts; `is_plain` when it was written as one string."""
+
+    __tablename__ = "items"
+    __table_args__ = (UniqueConstraint("branch_id", "position"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("msg"))
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), index=True)
+    branch_id: Mapped[str] = mapped_column(ForeignKey("branches.id", ondelete="CASCADE"))
+    position: Mapped[int]
+    type: Mapped[str] = mapped_column(default="message")
+    role: Mapped[str]
+    status: Mapped[str] = mapped_column(default=ItemStatus.COMPLETED)
+    content: Mapped[list[dict[str, object]]] = mapped_column(default=list)
+    is_plain: Mapped[bool] = mapped_column(default=True)
+    generation_id: Mapped[str | None] = mapped_column(index=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+
+    @property
+    def text(self) -> str:
+        """The text of all text parts."""
+        return "".join(str(part["text"]) for part in self.content if part.get("type") == "text")
+
+
+class Generation(Base):
+    """One run of a model. `attempt` fences every write of the worker that holds `lease_until`."""
+
+    __tablename__ = "generations"
+    __table_args__ = (
+        Index("ix_generations_recent", "user_id", "created_at"),
+        Index(
+            "ix_generations_leases",
+            "lease_until",
+            sqlite_where=text("lease_until IS NOT NULL"),
+            postgresql_where=text("lease_until IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("gen"))
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    conversation_id: Mapped[str | None] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), index=True)
+    item_id: Mapped[str | None]
+    model: Mapped[str]
+    provider: Mapped[str]
+    status: Mapped[str] = mapped_column(default=GenerationStatus.QUEUED)
+    on_disconnect: Mapped[str] = mapped_column(default="continue")
+    attempt: Mapped[int] = mapped_column(default=1)
+    worker_id: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
+    last_seq: Mapped[int] = mapped_column(default=0)
+    text: Mapped[str] = mapped_column(default="")
+    reasoning: Mapped[str] = mapped_column(default="")
+    finish_reason: Mapped[str | None]
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+    error_is_retryable: Mapped[bool | None]
+    prompt_tokens: Mapped[int] = mapped_column(default=0)
+    completion_tokens: Mapped[int] = mapped_column(default=0)
+    usage_provenance: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    finished_at: Mapped[datetime | None]
+
+
+class EventBatch(Base):
+    """A piece of a generation's log: the events `first_seq` to `last_seq`, encoded by `engine.events`."""
+
+    __tablename__ = "generation_events"
+
+    generation_id: Mapped[str] = mapped_column(ForeignKey("generations.id", ondelete="CASCADE"), primary_key=True)
+    first_seq: Mapped[int] = mapped_column(primary_key=True)
+    last_seq: Mapped[int]
+    payload: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class UsageRecord(Base):
+    """The ledger: appended once an attempt ends, never changed. Ephemeral generations have a row here and nowhere else."""
+
+    __tablename__ = "usage_records"
+    __table_args__ = (
+        UniqueConstraint("generation_id", "attempt"),
+        Index("ix_usage_records_user", "user_id", "created_at"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("use"))
+    generation_id: Mapped[str]
+    attempt: Mapped[int] = mapped_column(default=1)
+    user_id: Mapped[str]
+    model: Mapped[str]
+    provider: Mapped[str]
+    status: Mapped[str]
+    prompt_tokens: Mapped[int] = mapped_column(default=0)
+    completion_tokens: Mapped[int] = mapped_column(default=0)
+    provenance: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)

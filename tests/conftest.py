@@ -1,0 +1,102 @@
+"""Fixtures for all tests: services, databases, no network."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from sqlalchemy.engine import URL, make_url
+
+from db.base import Base, Database
+from db.migrate import migrate
+from tests import network, services
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """Connecting beyond this machine raises; hosts that TEST_DATABASE_URL and TEST_REDIS_URL name are excepted."""
+    given = [
+        make_url(os.environ[name]).host for name in ("TEST_DATABASE_URL", "TEST_REDIS_URL") if os.environ.get(name)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        network.refuse(patch, frozenset(host for host in given if host))
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """One folder for all workers of this run."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(shared_folder: Path, no_network: None) -> Iterator[URL]:
+    with services.postgresql(shared_folder) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory, worker_id: str, no_network: None) -> Iterator[str]:
+    """A Redis database of this worker's own, so that two workers never meet."""
+    with services.redis_server(tmp_path_factory.mktemp("redis")) as address:
+        yield f"{address}/{int(worker_id.removeprefix('gw')) % 15 + 1 if worker_id != 'master' else 0}"
+
+
+@pytest.fixture(scope="session")
+def postgresql_database(postgresql_server: URL, worker_id: str) -> Iterator[URL]:
+    """This worker's migrated database."""
+    with services.new_database(postgresql_server, f"loquent_test_{worker_id}_{os.getpid()}") as url:
+        asyncio.run(_migrated(url.render_as_string(hide_password=False)))
+        yield url
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file, to be copied."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    asyncio.run(_migrated(f"sqlite:///{path}"))
+    return path
+
+
+async def _migrated(address: str) -> None:
+    database = Database(address)
+    await migrate(database)
+    await database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a migrated database without rows, once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "loquent.db")
+        yield f"sqlite:///{tmp_path / 'loquent.db'}"
+    else:
+        url: URL = request.getfixturevalue("postgresql_database")
+        yield url.render_as_string(hide_password=False)
+        services.run(url, _emptied)
+
+
+async def _emptied(connection: asyncpg.Connection) -> None:
+    # A test that left a transaction open shall fail here, not hang the next one.
+    await connection.execute("SET lock_timeout = '5s'")
+    # On tables of a few rows this is several times faster than TRUNCATE.
+    await connection.execute(";".join(f"DELETE FROM {table.name}" for table in reversed(Base.metadata.sorted_tables)))
+
+
+@pytest.fixture
+async def database(database_address: str, anyio_backend: str) -> AsyncIterator[Database]:
+    """A migrated database without rows, once on SQLite and once on PostgreSQL."""
+    database = Database(database_address)
+    yield database
+    await database.close()
