@@ -1,0 +1,148 @@
+"""The one vocabulary of a generation, from a provider's stream to both faces.
+
+A provider yields deltas; the log gives each its number and keeps it: the same object is both, so a token costs one object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+
+
+class FinishReason(StrEnum):
+    """Why a model stopped, in OpenAI's words, plus `cancelled` for a stop that a person or a policy asked for."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CONTENT_FILTER = "content_filter"
+    CANCELLED = "cancelled"
+
+
+class ErrorCode(StrEnum):
+    """Stable codes of a failed generation."""
+
+    CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
+    INTERNAL = "internal"
+    INVALID_REQUEST = "invalid_request"
+    MODEL_NOT_FOUND = "model_not_found"
+    PROVIDER_AUTH = "provider_auth"
+    PROVIDER_ERROR = "provider_error"
+    PROVIDER_PROTOCOL = "provider_protocol"
+    RATE_LIMITED = "rate_limited"
+    STORAGE = "storage"
+    TIMEOUT = "timeout"
+    UNAVAILABLE = "unavailable"
+    WORKER_LOST = "worker_lost"
+
+
+class Provenance(StrEnum):
+    """How far a token count can be trusted: the upstream said so, we counted, or nobody knows."""
+
+    EXACT = "exact"
+    ESTIMATED = "estimated"
+    UNKNOWN = "unknown"
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    provenance: Provenance = Provenance.UNKNOWN
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """What went wrong with a run; `message` is safe to show."""
+
+    code: ErrorCode
+    message: str
+    is_retryable: bool = False
+
+
+class Event(msgspec.Struct, tag_field="type", omit_defaults=True):
+    """One numbered event. `seq` counts 1, 2, 3 … without holes and is 0 only until the log has taken it."""
+
+    seq: int = 0
+
+
+class Started(Event, tag="started"):
+    model: str = ""
+
+
+class TextDelta(Event, tag="text"):
+    text: str = ""
+    choice: int = 0
+
+
+class ReasoningDelta(Event, tag="reasoning"):
+    text: str = ""
+    choice: int = 0
+
+
+class ToolCallDelta(Event, tag="tool_call"):
+    """A piece of a tool call. `index` numbers the calls of one choice from 0; `id` and `name` come with a call's first piece."""
+
+    index: int = 0
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    choice: int = 0
+
+
+class Completed(Event, tag="completed"):
+    finish_reason: FinishReason = FinishReason.STOP
+    usage: Usage = Usage()
+
+
+class Incomplete(Event, tag="incomplete"):
+    """Ended by one of our own bounds (time, size) with what there was."""
+
+    finish_reason: FinishReason = FinishReason.LENGTH
+    usage: Usage = Usage()
+
+
+class Failed(Event, tag="failed"):
+    failure: Failure = Failure(ErrorCode.INTERNAL, "")
+    usage: Usage = Usage()
+
+
+class Cancelled(Event, tag="cancelled"):
+    usage: Usage = Usage()
+
+
+class Snapshot(Event, tag="snapshot"):
+    """Everything up to `seq` in one piece; made for a follower that lags, never stored."""
+
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: list[ToolCallDelta] = []
+
+
+Delta = TextDelta | ReasoningDelta | ToolCallDelta
+Terminal = Completed | Incomplete | Failed | Cancelled
+GenerationEvent = (
+    Started | TextDelta | ReasoningDelta | ToolCallDelta | Completed | Incomplete | Failed | Cancelled | Snapshot
+)
+
+_decoder = msgspec.json.Decoder(list[GenerationEvent])
+_encoder = msgspec.json.Encoder()
+
+
+def encode(events: Iterable[GenerationEvent]) -> bytes:
+    """The stored form of a batch."""
+    return _encoder.encode(list(events))
+
+
+def decode(payload: bytes) -> list[GenerationEvent]:
+    return _decoder.decode(payload)
+
+
+def is_terminal(event: GenerationEvent) -> bool:
+    return isinstance(event, Terminal)

@@ -1,0 +1,268 @@
+"""The one outbound door: every request to an upstream leaves here, and every failure of the network is renamed here."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+import msgspec
+
+from engine.events import ErrorCode
+from engine.providers.base import UpstreamError
+
+BODY_LIMIT = 32 << 20
+LIST_LIMIT = 8 << 20
+_REFUSAL_LIMIT = 64 << 10
+_SHOWN_MESSAGE = 500
+
+_CONTEXT_PHRASES = ("context length", "context size", "context window", "maximum context", "prompt is too long")
+_CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
+
+_failures = (aiohttp.ClientError, TimeoutError, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds until a connection stands, until the first byte of an answer's body, and between two reads after it."""
+
+    connect: float = 10.0
+    first_byte: float = 120.0
+    idle: float = 60.0
+
+
+class Unreachable(UpstreamError):
+    """No connection could be made."""
+
+
+class Dropped(Unreachable):
+    """The connection ended before any byte of an answer, as one does that was kept for reuse longer than the other side liked."""
+
+
+class Refusal(UpstreamError):
+    """The upstream answered with an HTTP status that is not success."""
+
+    def __init__(
+        self,
+        status: int,
+        code: ErrorCode,
+        message: str,
+        *,
+        is_retryable: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(code, message, is_retryable=is_retryable, retry_after=retry_after)
+        self.status = status
+
+
+class ResponseStream:
+    """A response whose body is read as it comes. Whoever opened it closes it, on every way out."""
+
+    __slots__ = ("_has_begun", "_idle", "_response", "content_type")
+
+    def __init__(self, response: aiohttp.ClientResponse, idle: float) -> None:
+        self._response = response
+        self._idle = idle
+        self._has_begun = False
+        self.content_type = response.content_type if "Content-Type" in response.headers else ""
+
+    async def read(self) -> bytes:
+        """What has arrived, at least one byte; empty at the end."""
+        try:
+            data = await self._response.content.readany()
+        except _failures as error:
+            raise _renamed(error, has_answered=True) from error
+        if not self._has_begun:
+            self._has_begun = True
+            self._expect_next_within_idle()
+        return data
+
+    async def read_all(self, limit: int = BODY_LIMIT) -> bytes:
+        parts = []
+        size = 0
+        while data := await self.read():
+            parts.append(data)
+            size += len(data)
+            if size > limit:
+                raise UpstreamError(
+                    ErrorCode.PROVIDER_PROTOCOL, "The provider's answer is larger than this server accepts"
+                )
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    @property
+    def is_at_end(self) -> bool:
+        return self._response.content.at_eof()
+
+    def close(self) -> None:
+        """Closes the socket at once, unless the body was read to its end: then the connection is already free for others."""
+        self._response.close()
+
+    def _expect_next_within_idle(self) -> None:
+        connection = self._response.connection
+        if connection is not None and connection.protocol is not None:
+            connection.protocol.read_timeout = self._idle
+            connection.protocol.start_timeout()
+
+
+class HttpClient:
+    """Shared by all adapters of a process. No proxies or netrc from the environment, no cookies, no redirects."""
+
+    def __init__(self, timeouts: Timeouts | None = None, *, connections_per_host: int = 512) -> None:
+        self._timeouts = timeouts or Timeouts()
+        self._connections_per_host = connections_per_host
+        self._client_timeout = aiohttp.ClientTimeout(
+            total=None, connect=self._timeouts.connect, sock_read=self._timeouts.first_byte
+        )
+        self._session: aiohttp.ClientSession | None = None
+
+    async def get_json(self, url: str, headers: Mapping[str, str], *, limit: int = LIST_LIMIT) -> bytes:
+        """The body of a successful answer. Raises UpstreamError."""
+        stream = await self._open("GET", url, None, headers)
+        try:
+            return await stream.read_all(limit)
+        finally:
+            stream.close()
+
+    async def post_json(self, url: str, body: bytes, headers: Mapping[str, str], *, limit: int = BODY_LIMIT) -> bytes:
+        """The body of a successful answer. Raises UpstreamError. Cancelling closes the socket at once."""
+        stream = await self.open_stream(url, body, headers)
+        try:
+            return await stream.read_all(limit)
+        finally:
+            stream.close()
+
+    async def open_stream(self, url: str, body: bytes, headers: Mapping[str, str]) -> ResponseStream:
+        """Posts JSON and returns when a successful status has come. Raises UpstreamError."""
+        return await self._open("POST", url, body, headers)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def _open(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> ResponseStream:
+        if self._session is None:
+            self._session = self._make_session()
+        try:
+            response = await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
+        except (*_failures, ValueError) as error:
+            raise _renamed(error, has_answered=False) from error
+        stream = ResponseStream(response, self._timeouts.idle)
+        if response.status == 200:
+            return stream
+        try:
+            raise refusal(
+                response.status, await _read_at_most(stream, _REFUSAL_LIMIT), response.headers.get("Retry-After")
+            )
+        finally:
+            stream.close()
+
+    def _make_session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, limit_per_host=self._connections_per_host),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # Compression would hold tokens back, and costs more than the few bytes of an answer.
+            headers={"User-Agent": "loquent", "Content-Type": "application/json", "Accept-Encoding": "identity"},
+            timeout=self._client_timeout,
+            trust_env=False,
+        )
+
+
+async def _read_at_most(stream: ResponseStream, limit: int) -> bytes:
+    data = b""
+    try:
+        while len(data) < limit and (part := await stream.read()):
+            data += part
+    except UpstreamError:
+        # The status has said what matters; its explanation broke off.
+        return data
+    return data[:limit]
+
+
+def _renamed(error: Exception, *, has_answered: bool) -> UpstreamError:
+    """Names a failure of the network without its address."""
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return Unreachable(ErrorCode.TIMEOUT, "The provider took no connection in time", is_retryable=True)
+        case TimeoutError():
+            return UpstreamError(ErrorCode.TIMEOUT, "The provider sent nothing for too long", is_retryable=True)
+        case aiohttp.ClientSSLError() | ssl.SSLError():
+            return UpstreamError(ErrorCode.UNAVAILABLE, "No secure connection to the provider could be made")
+        case aiohttp.ClientConnectorError():
+            return Unreachable(ErrorCode.UNAVAILABLE, "The provider cannot be reached", is_retryable=True)
+        case aiohttp.InvalidURL() | ValueError():
+            return UpstreamError(ErrorCode.PROVIDER_ERROR, "The provider's address or key is not usable")
+        case aiohttp.ClientResponseError():
+            return UpstreamError(ErrorCode.PROVIDER_PROTOCOL, "The provider did not answer in HTTP")
+        case _ if has_answered:
+            return UpstreamError(ErrorCode.PROVIDER_PROTOCOL, "The provider broke off its answer", is_retryable=True)
+        case _:
+            message = "The provider closed the connection without an answer"
+            return Dropped(ErrorCode.UNAVAILABLE, message, is_retryable=True)
+
+
+def refusal(status: int, body: bytes, retry_after: str | None = None) -> Refusal:
+    """Names an HTTP status. Only what the caller can mend keeps the upstream's own words: others may tell of keys and hosts."""
+    match status:
+        case 401 | 403:
+            return Refusal(status, ErrorCode.PROVIDER_AUTH, "The provider did not accept this server's key")
+        case 404:
+            return Refusal(status, ErrorCode.MODEL_NOT_FOUND, "The provider does not know this model")
+        case 408 | 504:
+            return Refusal(status, ErrorCode.TIMEOUT, "The provider took too long", is_retryable=True)
+        case 429:
+            message = "The provider limits how often it may be asked"
+            seconds = _seconds(retry_after)
+            return Refusal(status, ErrorCode.RATE_LIMITED, message, is_retryable=True, retry_after=seconds)
+        case 502 | 503:
+            message = "The provider is not available at the moment"
+            seconds = _seconds(retry_after)
+            return Refusal(status, ErrorCode.UNAVAILABLE, message, is_retryable=True, retry_after=seconds)
+        case 400 | 413 | 422:
+            return Refusal(status, *explained(body))
+        case _ if status >= 500:
+            return Refusal(status, ErrorCode.PROVIDER_ERROR, "The provider failed", is_retryable=True)
+        case _:
+            return Refusal(status, ErrorCode.PROVIDER_ERROR, f"The provider answered with HTTP status {status}")
+
+
+def explained(body: bytes) -> tuple[ErrorCode, str]:
+    """What a refused request did wrong, in the upstream's words where it has any that can be read."""
+    try:
+        answer = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        answer = None
+    message, codes = _words(answer)
+    lower = message.lower()
+    is_too_long = not codes.isdisjoint(_CONTEXT_CODES) or any(phrase in lower for phrase in _CONTEXT_PHRASES)
+    code = ErrorCode.CONTEXT_LENGTH_EXCEEDED if is_too_long else ErrorCode.INVALID_REQUEST
+    return code, message or "The provider did not accept this request"
+
+
+def _words(answer: object) -> tuple[str, set[str]]:
+    """The message and the codes of `{"error": {…}}`, `{"error": "…"}`, `{"message": "…"}` or `{"detail": …}`."""
+    if not isinstance(answer, dict):
+        return "", set()
+    error = answer.get("error")
+    fields = error if isinstance(error, dict) else answer
+    message = next((text for key in ("message", "error", "detail") if isinstance(text := fields.get(key), str)), "")
+    codes = {value for key in ("code", "type") if isinstance(value := fields.get(key), str)}
+    return "".join(c if c.isprintable() else " " for c in message[:_SHOWN_MESSAGE]).strip(), codes
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """The header Retry-After: a number of seconds, or a date."""
+    if retry_after is None:
+        return None
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(retry_after)
+        except ValueError:
+            return None
+        seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    # Not a number compares false with everything, and infinity is no time to wait.
+    return min(max(seconds, 0.0), 86400.0) if seconds == seconds else None

@@ -1,0 +1,104 @@
+"""The contract between the engine and an upstream. Nothing above an adapter knows a vendor's JSON."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NotRequired, Protocol, TypedDict
+
+import msgspec
+
+from engine.events import Delta, ErrorCode, FinishReason, Usage
+
+
+class ChatMessage(TypedDict):
+    """A message in the published chat format, the one all model servers share; keys not listed here travel along."""
+
+    role: str
+    content: NotRequired[str | list[dict[str, object]] | None]
+    name: NotRequired[str]
+    tool_calls: NotRequired[list[dict[str, object]]]
+    tool_call_id: NotRequired[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One question to a model.
+
+    `model` is the upstream's own name for it. `options` are all further fields of the published chat request as the caller
+    wrote them (`temperature`, `max_tokens`, `tools`, `response_format` …, unknown ones included), without `model`,
+    `messages`, `stream` and `stream_options`.
+    """
+
+    model: str
+    messages: Sequence[ChatMessage]
+    options: Mapping[str, object] = field(default_factory=dict)
+    is_streamed: bool = True
+    wants_raw: bool = False
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """The upstream ended choice number `choice` by itself."""
+
+    reason: FinishReason
+    choice: int = 0
+
+
+@dataclass(slots=True)
+class Chunk:
+    """What one read from an upstream brought: any number of deltas, possibly the end, possibly the bill.
+
+    `raw` is for faces that speak the upstream's own wire: for a streamed answer the server-sent events exactly as they came
+    (complete events, without `[DONE]` and without a usage-only chunk), for one that is not streamed the JSON body. Only an
+    adapter whose wire is the published chat format fills it, and only when the request `wants_raw`.
+    """
+
+    deltas: list[Delta] = field(default_factory=list)
+    finishes: list[Finish] = field(default_factory=list)
+    usage: Usage | None = None
+    raw: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model as its provider lists it. `context_length` in tokens, `created` in Unix seconds, 0 where unknown."""
+
+    name: str
+    display_name: str = ""
+    context_length: int = 0
+    created: int = 0
+    capabilities: frozenset[str] = frozenset({"chat"})
+    description: str = ""
+
+
+class UpstreamError(Exception):
+    """An upstream refused, broke off or answered nonsense. The message is safe to show: no address, no key, no header."""
+
+    def __init__(
+        self, code: ErrorCode, message: str, *, is_retryable: bool = False, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.is_retryable = is_retryable
+        self.retry_after = retry_after
+
+
+class Provider(Protocol):
+    """An upstream. One object serves all requests of the process at once."""
+
+    name: str
+
+    async def models(self) -> Sequence[ModelInfo]:
+        """What the upstream offers. Raises UpstreamError."""
+        ...
+
+    def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
+        """The answer, chunk by chunk as it arrives.
+
+        Raises UpstreamError. Closing the iterator, or cancelling the task that reads it, closes the upstream's socket at
+        once. An upstream that ends without saying why ends with UpstreamError(PROVIDER_PROTOCOL).
+        """
+        ...
+
+    async def close(self) -> None: ...

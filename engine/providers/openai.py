@@ -1,0 +1,184 @@
+"""Any server that speaks the published chat-completions wire: build the request, read the answer, name the failures."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from engine.events import ErrorCode
+from engine.http import Dropped, HttpClient, Refusal, ResponseStream, Unreachable
+from engine.providers.base import ChatRequest, Chunk, ModelInfo, UpstreamError
+from engine.providers.openai_wire import StreamedAnswer, models_of, whole_answer
+from engine.sse import EventReader, OverlongEvent
+
+DEFAULT_BASE_URL = "https://api.openai.com/v1"
+
+_Answer = TypeVar("_Answer")
+
+_LONGEST_WAIT = 5.0
+_END_OF_BODY_WAIT = 0.25
+_PASSING_STATUSES = frozenset({429, 502, 503, 504})
+_CANNOT_STREAM_USAGE = ("stream_options", "include_usage")
+
+
+class OpenAIProvider:
+    """`base_url` is used as it is given, so it ends in what stands before `/chat/completions`, usually `/v1`."""
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        api_key: str | None,
+        http: HttpClient,
+        *,
+        headers: Mapping[str, str] | None = None,
+        retries: int = 2,
+        backoff: float = 0.25,
+    ) -> None:
+        self.name = name
+        self._http = http
+        base = base_url.strip().rstrip("/")
+        self._chat_url = base + "/chat/completions"
+        self._models_url = base + "/models"
+        self._api_key = (api_key or "").strip()
+        self._headers = dict(headers or {})
+        if self._api_key:
+            self._headers["Authorization"] = f"Bearer {self._api_key}"
+        self._retries = retries
+        self._backoff = backoff
+        self._asks_for_usage = True
+
+    async def models(self) -> Sequence[ModelInfo]:
+        return models_of(await self._http.get_json(self._models_url, self._headers))
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
+        if not request.is_streamed:
+            yield await self._complete(request)
+            return
+        response = await self._open(request)
+        try:
+            if response.content_type == "application/json":
+                # Some servers answer whole whatever they are asked; as events they would be forwarded wrongly.
+                yield whole_answer(await response.read_all(), wants_raw=False)
+                return
+            _check_is_event_stream(response.content_type)
+            reading = _Reading(response, wants_raw=request.wants_raw)
+            while (chunk := await reading.next_chunk()) is not None:
+                yield chunk
+        finally:
+            response.close()
+
+    async def close(self) -> None:
+        """The connections belong to the HttpClient that was given."""
+
+    async def _complete(self, request: ChatRequest) -> Chunk:
+        body = _encoded(request, asks_for_usage=False)
+        answer = await self._retrying(lambda: self._http.post_json(self._chat_url, body, self._headers))
+        return whole_answer(answer, wants_raw=request.wants_raw)
+
+    async def _open(self, request: ChatRequest) -> ResponseStream:
+        if self._asks_for_usage:
+            body = _encoded(request, asks_for_usage=True)
+            try:
+                return await self._retrying(lambda: self._http.open_stream(self._chat_url, body, self._headers))
+            except Refusal as refusal:
+                if not any(word in refusal.message for word in _CANNOT_STREAM_USAGE):
+                    raise
+                self._asks_for_usage = False
+        body = _encoded(request, asks_for_usage=False)
+        return await self._retrying(lambda: self._http.open_stream(self._chat_url, body, self._headers))
+
+    async def _retrying(self, attempt: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Tries again only where no byte of an answer has come, so nothing that was shown is ever repeated."""
+        number = 0
+        while True:
+            try:
+                return await attempt()
+            except (Unreachable, Refusal) as error:
+                wait = error.retry_after or 0.0
+                if number == self._retries or not _is_passing(error) or wait > _LONGEST_WAIT:
+                    raise self._without_key(error) from error.__cause__
+                if not isinstance(error, Dropped) or number > 0:
+                    jitter = random.uniform(0.5, 1.5)  # noqa: S311 - spreads the attempts of many, guards no secret
+                    wait = max(wait, self._backoff * 2**number * jitter)
+            await asyncio.sleep(wait)
+            number += 1
+
+    def _without_key(self, error: UpstreamError) -> UpstreamError:
+        if self._api_key and self._api_key in error.message:
+            return UpstreamError(error.code, error.message.replace(self._api_key, "…"))
+        return error
+
+
+class _Reading:
+    """One streamed answer on its way in."""
+
+    def __init__(self, response: ResponseStream, *, wants_raw: bool) -> None:
+        self._response = response
+        self._events = EventReader()
+        self._answer = StreamedAnswer(wants_raw=wants_raw)
+
+    async def next_chunk(self) -> Chunk | None:
+        """None at the end. A failure is raised only after everything that came before it has been returned."""
+        answer = self._answer
+        if answer.failure is not None:
+            raise answer.failure
+        while not answer.is_done:
+            data = await self._read()
+            if not data:
+                return answer.end(self._events.rest())
+            try:
+                payloads, raw = self._events.feed(data)
+            except OverlongEvent as error:
+                raise UpstreamError(ErrorCode.PROVIDER_PROTOCOL, "The provider sent an overlong event") from error
+            if payloads:
+                return answer.take(payloads, raw)
+        await self._finish_body()
+        return None
+
+    async def _read(self) -> bytes:
+        try:
+            return await self._response.read()
+        except UpstreamError:
+            if self._answer.is_whole:
+                return b""
+            raise
+
+    async def _finish_body(self) -> None:
+        """Reads the end of the body, which comes right behind the last event, so that the connection can serve again."""
+        if self._response.is_at_end:
+            return
+        # Whatever happens here, the answer is whole; a connection is all that is lost.
+        with contextlib.suppress(TimeoutError, UpstreamError):
+            async with asyncio.timeout(_END_OF_BODY_WAIT):
+                while await self._response.read():
+                    pass
+
+
+def _is_passing(error: UpstreamError) -> bool:
+    if isinstance(error, Refusal):
+        return error.status in _PASSING_STATUSES
+    # A connection that took too long once would take too long again, and the caller is waiting.
+    return error.code is not ErrorCode.TIMEOUT
+
+
+def _check_is_event_stream(content_type: str) -> None:
+    if content_type not in ("text/event-stream", ""):
+        raise UpstreamError(ErrorCode.PROVIDER_PROTOCOL, "The provider did not answer with a stream of events")
+
+
+def _encoded(request: ChatRequest, *, asks_for_usage: bool) -> bytes:
+    body = {**request.options, "model": request.model, "messages": request.messages}
+    if request.is_streamed:
+        body["stream"] = True
+        if asks_for_usage:
+            body["stream_options"] = {"include_usage": True}
+    try:
+        return msgspec.json.encode(body)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise UpstreamError(ErrorCode.INVALID_REQUEST, "The request cannot be written as JSON") from error
