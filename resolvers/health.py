@@ -1,0 +1,15 @@
+"""What this server says of itself; needs no sign-in."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+from resolvers.call import Call
+
+
+def version() -> str:
+    return importlib.metadata.version("loquent")
+
+
+async def is_ready(call: Call) -> bool:
+    return await call.services.is_ready()
