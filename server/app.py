@@ -1,0 +1,49 @@
+"""The whole application as a function of its settings; nothing else knows all its parts."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route, WebSocketRoute
+
+from graph.asgi import GraphQLApp
+from graph.limits import Limits
+from graph.schema import build_schema
+from rest_compat import routes
+from server.middleware import middleware
+from server.playground.page import playground
+from server.services import Process
+from server.settings import Settings
+
+
+def create_app(settings: Settings, process: Process | None = None) -> Starlette:
+    """Ready to be served. Two of them can live in one process."""
+    process = process or Process(settings)
+    page = playground()
+    graphql = GraphQLApp(
+        build_schema(), process.services, limits=Limits(), playground=page, allowed_origins=settings.cors_origins
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
+        async with process.running():
+            yield
+            await graphql.close()
+
+    return Starlette(
+        routes=[
+            Route("/graphql", graphql),
+            WebSocketRoute("/graphql", graphql),
+            Mount("/playground", page),
+            *routes.routes(process.services, process.is_ready),
+        ],
+        middleware=middleware(
+            body_limit=settings.body_limit,
+            body_timeout=settings.body_timeout,
+            cors_origins=settings.cors_origins,
+        ),
+        lifespan=lifespan,
+        exception_handlers=routes.exception_handlers(),
+    )

@@ -1,0 +1,117 @@
+"""Makes what the process shares, in one place, and opens and closes it in one order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Coroutine
+
+import structlog
+
+from db.base import Database, StorageError
+from db.migrate import is_current, migrate
+from engine.http import HttpClient
+from engine.hub import LocalHub
+from engine.log import EventLog
+from engine.recovery import keep_leases
+from engine.supervisor import Supervisor
+from resolvers.call import Policy, Services
+from resolvers.caller import CallerCache
+from resolvers.paging import Cursors
+from resolvers.tokens import TokenSigner
+from server.settings import Settings, SettingsError
+from server.upstreams import registry
+
+_log = structlog.get_logger()
+
+KEY_FILE = "signing-key.pem"
+MODELS_WAIT = 0.5
+MODELS_PERIOD = 300.0
+FLUSH_WAIT = 5.0
+
+
+class Process:
+    """Everything with a life. Making it does no work; `running()` does."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._http = HttpClient()
+        self._database = Database(settings.database_address)
+        self._hub = LocalHub()
+        self._event_log = EventLog(self._database, self._hub)
+        self._tasks: list[asyncio.Task[None]] = []
+        signer = TokenSigner.from_file(settings.data / KEY_FILE)
+        self.services = Services(
+            database=self._database,
+            supervisor=Supervisor(self._event_log),
+            registry=registry(settings, self._http),
+            signer=signer,
+            cursors=Cursors(signer.derive("cursors")),
+            callers=CallerCache(),
+            policy=Policy(guests_allowed=settings.guests, auto_reply=settings.auto_reply),
+            is_ready=self.is_ready,
+        )
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Open until the block ends. Raises StorageError, and SettingsError when the tables are not what this version needs."""
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self._database.close)
+            stack.push_async_callback(self._http.close)
+            stack.push_async_callback(self.services.registry.close)
+            await self._prepare_tables()
+            self._start("log writer", self._event_log.run())
+            self._start("leases", keep_leases(self._database, self._hub, self.services.supervisor))
+            stack.push_async_callback(self._stop)
+            await self._list_models()
+            yield
+
+    async def is_ready(self) -> bool:
+        """Whether the database answers and everything that must run in the background does."""
+        if not self._tasks or any(task.done() for task in self._tasks):
+            return False
+        try:
+            async with asyncio.timeout(1):
+                return await is_current(self._database)
+        except (StorageError, TimeoutError):
+            return False
+
+    async def _prepare_tables(self) -> None:
+        if self._settings.auto_migrate:
+            await migrate(self._database)
+        elif not await is_current(self._database):
+            raise SettingsError("AUTO_MIGRATE is off and the database is not up to date; run `loquent migrate`")
+
+    async def _list_models(self) -> None:
+        """Waits a moment for the lists of models; a slow upstream must not hold up the start, its list comes later."""
+        first = asyncio.Event()
+        self._start("model lists", self._keep_models(first))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(MODELS_WAIT):
+                await first.wait()
+
+    async def _keep_models(self, first: asyncio.Event) -> None:
+        while True:
+            await self.services.registry.refresh()
+            first.set()
+            await asyncio.sleep(MODELS_PERIOD)
+
+    def _start(self, name: str, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(_notice)
+        self._tasks.append(task)
+
+    async def _stop(self) -> None:
+        await self.services.supervisor.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_WAIT):
+                await self._event_log.flush()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+
+def _notice(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.critical("background work died", work=task.get_name(), exc_info=task.exception())
