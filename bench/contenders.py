@@ -1,0 +1,135 @@
+"""The servers that are measured: each its own process on its own core, started as a person would start it, ended by its id."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 20.0
+STOP_SECONDS = 10.0
+SERVER_CORE, LOAD_CORE = 0, 1
+
+# The same as our server has, so that nothing but the application differs.
+_UVICORN = (
+    "--loop=uvloop",
+    "--http=httptools",
+    "--ws=websockets-sansio",
+    "--ws-per-message-deflate=false",
+    "--no-access-log",
+    "--log-level=warning",
+)
+
+
+class BenchError(Exception):
+    """A measurement cannot be made; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A server that runs. `cold` is the time from its start to its first answer, in seconds."""
+
+    name: str
+    port: int
+    pid: int
+    cold: float
+    token: str = ""
+
+
+def pinned(core: int) -> set[int]:
+    """The core with this number among those we may use; any of them where there is but one, or no way to choose."""
+    if not hasattr(os, "sched_getaffinity"):
+        return set()
+    allowed = sorted(os.sched_getaffinity(0))
+    return {allowed[core]} if len(allowed) > core else set(allowed)
+
+
+def pin(pid: int, cores: set[int]) -> None:
+    if cores:
+        os.sched_setaffinity(pid, cores)
+
+
+@contextlib.contextmanager
+def contenders(folder: Path) -> Generator[list[Contender]]:
+    """The fake upstream, a bare Starlette and our server, which both stand before that upstream."""
+    with contextlib.ExitStack() as stack:
+        port = _free_port()
+        command = [sys.executable, "-m", "bench.upstream", str(port)]
+        direct = stack.enter_context(_server("direct", command, port, folder, {}, LOAD_CORE))
+        base = {"OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1"}
+        port = _free_port()
+        command = [sys.executable, "-m", "uvicorn", "bench.passthrough:app", f"--port={port}", *_UVICORN]
+        bare = stack.enter_context(_server("bare", command, port, folder, base, SERVER_CORE))
+        port = _free_port()
+        ours = {"OPENAI_API_KEY": "none", "LOQUENT_DATA": str(folder / "data"), "RATE_LIMIT": "1000000000/minute"}
+        command = [sys.executable, "-m", "server", "serve", f"--port={port}"]
+        loquent = stack.enter_context(_server("loquent", command, port, folder, base | ours, SERVER_CORE))
+        token = _sign_in(port)
+        yield [direct, bare, Contender(loquent.name, loquent.port, loquent.pid, loquent.cold, token)]
+
+
+@contextlib.contextmanager
+def _server(
+    name: str, command: Sequence[str], port: int, folder: Path, settings: Mapping[str, str], core: int
+) -> Generator[Contender]:
+    environment = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
+    environment |= {"PYTHONPATH": str(ROOT), **settings}
+    began = time.monotonic()
+    with (folder / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
+        try:
+            pin(process.pid, pinned(core))
+            _wait_until_up(name, process, port, folder)
+            yield Contender(name, port, process.pid, time.monotonic() - began)
+        finally:
+            _stop(process)
+
+
+def _wait_until_up(name: str, process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and process.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=2):
+            return
+        time.sleep(0.02)
+    text = (folder / f"{name}.log").read_text(errors="replace")[-2000:]
+    raise BenchError(f"{name} does not answer:\n{text}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _sign_in(port: int) -> str:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/llm/auth/guest-login", data=b"{}", method="POST")
+    request.add_header("content-type", "application/json")
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        return str(json.load(answer)["access_token"])
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def scratch() -> Generator[Path]:
+    """A folder for the database and the logs, gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="loquent-bench-") as name:
+        yield Path(name)

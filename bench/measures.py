@@ -1,0 +1,161 @@
+"""What is measured, and how one measurement is made."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from bench.contenders import LOAD_CORE, ROOT, BenchError, Contender, pin, pinned
+from bench.load import Plan, Result
+from bench.wire import BURST, PACED, TOKENS
+
+CHAT = "/v1/chat/completions"
+_LOAD_SECONDS = 30.0
+_MESSAGES = [
+    {"role": "system", "content": "You are a helpful assistant."},
+    {"role": "user", "content": "Say hello in a few words, please."},
+]
+_GENERATE = "mutation ($input: GenerateInput!) { generate(input: $input) { generation { id } errors { message } } }"
+_FOLLOW = "subscription ($id: ID!) { generation(id: $id) { __typename ... on TextDelta { seq text } } }"
+_TEXT = "query ($id: ID!) { generation(id: $id) { status lastSeq } }"
+
+Kind = Literal["rate", "latency", "cpu"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One row. `group` is what `--only` names; a rate is better when greater, latency and CPU when smaller."""
+
+    group: str
+    name: str
+    kind: Kind
+    unit: str
+    plan: Callable[[Contender], Plan]
+    value: Callable[[Result], float]
+
+
+def _chat(model: str, *, is_streamed: bool) -> str:
+    body: dict[str, object] = {"model": model, "messages": _MESSAGES, "temperature": 0.2}
+    if is_streamed:
+        body["stream"] = True
+    return json.dumps(body, separators=(",", ":"))
+
+
+def _completions(connections: int) -> Callable[[Contender], Plan]:
+    body = _chat("n200d0", is_streamed=False)
+    return lambda who: Plan("http", who.port, CHAT, connections, 0.4, 1.0, body=body, token=who.token, watched=who.pid)
+
+
+def _streams(connections: int, words: int, delay: int, seconds: float) -> Callable[[Contender], Plan]:
+    body = _chat(f"n{words}d{delay}", is_streamed=True)
+    return lambda who: Plan(
+        "stream", who.port, CHAT, connections, 0.5, seconds, words, body, who.token, watched=who.pid
+    )
+
+
+def _sockets(connections: int, *, is_live: bool) -> Callable[[Contender], Plan]:
+    """Ours follows a generation: one that each client starts for itself, or one that has ended. The others send frames."""
+
+    def plan(who: Contender) -> Plan:
+        made = Plan("socket", who.port, PACED if is_live else BURST, connections, 0.5, 1.0, TOKENS, watched=who.pid)
+        made.subscribe = json.dumps({"query": _FOLLOW, "variables": {"id": "$GENERATION"}})
+        if who.token:
+            made.path, made.token = "/graphql", who.token
+            start = _generate_request()
+            if is_live:
+                made.start = json.dumps(start)
+            else:
+                made.subscribe = made.subscribe.replace("$GENERATION", _finished_generation(who, start))
+        return made
+
+    return plan
+
+
+def _generate_request() -> dict[str, object]:
+    made = {"content": [{"text": _MESSAGES[1]["content"]}], "options": {"model": f"n{TOKENS}d0"}}
+    return {"query": _GENERATE, "variables": {"input": made}}
+
+
+def _finished_generation(who: Contender, start: dict[str, object]) -> str:
+    """The id of a generation that has just ended, so that it is still in memory."""
+    generation = _ask(who, start)["generate"]["generation"]
+    id = str(generation["id"])
+    for _ in range(1000):
+        found = _ask(who, {"query": _TEXT, "variables": {"id": id}})["generation"]
+        if found["status"] != "RUNNING":
+            return id
+    raise BenchError("the generation does not end")
+
+
+def _ask(who: Contender, body: dict[str, object]) -> dict[str, dict[str, Any]]:
+    headers = {"content-type": "application/json", "authorization": f"Bearer {who.token}"}
+    request = urllib.request.Request(f"http://127.0.0.1:{who.port}/graphql", json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        decoded = json.load(answer)
+    if "errors" in decoded:
+        raise BenchError(f"GraphQL: {decoded['errors']}")
+    found: dict[str, dict[str, Any]] = decoded["data"]
+    return found
+
+
+def _answer_rate(result: Result) -> float:
+    return result.answers / result.seconds
+
+
+def _word_rate(result: Result) -> float:
+    return result.words / result.seconds
+
+
+def _word_cpu(result: Result) -> float:
+    return result.cpu / result.words * 1e6 if result.words else 0.0
+
+
+MEASURES = (
+    Measure("json", "completions, 64 clients", "rate", "/s", _completions(64), _answer_rate),
+    Measure("json", "completion, 1 client, p50", "latency", "µs", _completions(1), lambda r: r.latency),
+    Measure("first", "first token, 1 client, p50", "latency", "µs", _streams(1, 4, 0, 1.0), lambda r: r.first),
+    Measure("stream", "streamed chunks, 32 streams", "rate", "/s", _streams(32, 200, 0, 1.0), _word_rate),
+    Measure("stream", "streamed chunks, 128 streams", "rate", "/s", _streams(128, 200, 0, 1.2), _word_rate),
+    Measure("paced", "CPU a chunk, 64 streams × 50/s", "cpu", "µs", _streams(64, 200, 20, 2.0), _word_cpu),
+    *(
+        Measure("live", f"live subscription tokens, {n}", "rate", "/s", _sockets(n, is_live=True), _word_rate)
+        for n in (1, 32, 128)
+    ),
+    *(
+        Measure("replay", f"replayed subscription tokens, {n}", "rate", "/s", _sockets(n, is_live=False), _word_rate)
+        for n in (1, 32, 128)
+    ),
+)
+
+
+def measure(what: Measure, who: Contender, pace: float) -> float:
+    """One measurement, in a process of its own on the other core; `pace` stretches or shortens it. Raises BenchError."""
+    plan = what.plan(who)
+    plan.warm_up *= pace
+    plan.seconds *= pace
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.load"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    try:
+        pin(process.pid, pinned(LOAD_CORE))
+        output, complaint = process.communicate(msgspec.json.encode(plan), timeout=_LOAD_SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+    if process.returncode:
+        raise BenchError(f"{what.name}, {who.name}: {complaint.decode(errors='replace')[-2000:]}")
+    result = msgspec.json.decode(output, type=Result)
+    if result.errors:
+        raise BenchError(f"{what.name}, {who.name}: {result.errors} errors, first: {result.first_error}")
+    return what.value(result)

@@ -1,0 +1,74 @@
+"""DataLoaders, one set for each operation: what several fields ask for in one turn is read at once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cached_property, partial
+from typing import TypeAlias, TypeVar
+
+from strawberry.dataloader import DataLoader
+
+from db.models import Conversation, Generation, Item
+from resolvers import conversations, generations, items
+from resolvers.call import Call
+from resolvers.errors import InvalidInput
+from resolvers.paging import Page, Window
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+# Below the number of parameters that either database takes in one statement.
+BATCH = 500
+
+PageKey: TypeAlias = tuple[str, Window]
+
+
+def loader(load: Callable[[list[K]], Awaitable[Sequence[T | BaseException]]]) -> DataLoader[K, T]:
+    """A loader over one `*_by_ids` operation, which answers in the order of the keys."""
+    return DataLoader(load, max_batch_size=BATCH)
+
+
+class Loaders:
+    """Each loader is a `cached_property`, made when a field first asks for it."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    @cached_property
+    def conversations(self) -> DataLoader[str, Conversation | None]:
+        return loader(partial(conversations.by_ids, self._call))
+
+    @cached_property
+    def items(self) -> DataLoader[str, Item | None]:
+        return loader(partial(items.by_ids, self._call))
+
+    @cached_property
+    def generations(self) -> DataLoader[str, Generation | None]:
+        return loader(partial(generations.by_ids, self._call))
+
+    @cached_property
+    def active_generations(self) -> DataLoader[str, Generation | None]:
+        """By conversation."""
+        return loader(partial(generations.active_by_conversations, self._call))
+
+    @cached_property
+    def item_pages(self) -> DataLoader[PageKey, Page[Item] | None]:
+        return loader(self._item_pages)
+
+    async def _item_pages(self, keys: list[PageKey]) -> list[Page[Item] | BaseException | None]:
+        """One read for each window, which is the same for all conversations of a list."""
+        found: dict[PageKey, Page[Item] | BaseException | None] = {}
+        for window in dict.fromkeys(window for _, window in keys):
+            ids = [id for id, wanted in keys if wanted == window]
+            try:
+                pages: Sequence[Page[Item] | BaseException | None] = await items.pages(self._call, ids, window)
+            except InvalidInput as error:
+                pages = [error] * len(ids)
+            found.update(((id, window), page) for id, page in zip(ids, pages, strict=True))
+        return [found[key] for key in keys]
+
+    def forget(self) -> None:
+        """After a write: what was read before it may have changed."""
+        for value in vars(self).values():
+            if isinstance(value, DataLoader):
+                value.clear_all()

@@ -1,0 +1,226 @@
+"""Runs one operation over a schema: what a request asks becomes bytes to answer with. Both transports stand on this."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import msgspec
+import strawberry
+from graphql import ExecutionResult, GraphQLError, OperationType
+from graphql.execution import Executor, create_source_event_stream
+from graphql.execution.async_iterables import aclosing
+from strawberry.execution import optimized_is_awaitable
+
+from graph.context import Context
+from graph.documents import Document, Documents, Operation, Projection
+from graph.errors import RequestError, located, present, present_exception
+from graph.limits import Limits
+from graph.projection import projection_of
+from resolvers.access import check_storable
+from resolvers.call import Call
+from resolvers.errors import InvalidInput
+
+T = TypeVar("T")
+Leave = Callable[[], Coroutine[object, object, None]]
+
+_encoder = msgspec.json.Encoder()
+_PREFIX = "sha256:"
+# So many brackets cannot nest too deeply.
+_FLAT = 60
+
+
+class Request(msgspec.Struct, rename="camel"):
+    """A GraphQL request as it comes over HTTP and in a `subscribe` message; unknown fields are passed over."""
+
+    query: str | None = None
+    operation_name: str | None = None
+    variables: dict[str, Any] | None = None
+    extensions: dict[str, Any] | None = None
+    document_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request that may be executed."""
+
+    document: Document
+    operation: Operation
+    name: str | None
+    variables: Mapping[str, object]
+
+    @property
+    def kind(self) -> OperationType:
+        return self.operation.kind
+
+
+class Abandoned(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class Operations:
+    """The operations of one schema."""
+
+    def __init__(self, schema: strawberry.Schema, limits: Limits, *, is_introspection_on: bool = True) -> None:
+        self._documents = Documents(schema, limits, is_introspection_on=is_introspection_on)
+        self._limits = limits
+
+    def prepare(self, request: Request) -> Prepared:
+        """Raises RequestError."""
+        document = self._document(request)
+        operation = document.operation(request.operation_name or None)
+        variables = request.variables or {}
+        self._documents.charge(document, operation, variables)
+        return Prepared(document, operation, request.operation_name or None, variables)
+
+    def _document(self, request: Request) -> Document:
+        digest = _persisted(request)
+        if digest is not None:
+            return self._documents.by_hash(digest, request.query)
+        if not request.query:
+            raise RequestError("The request names no document: `query` is missing")
+        return self._documents.by_source(request.query)
+
+    async def answer(self, prepared: Prepared, call: Call, leave: Leave | None = None) -> bytes:
+        """Executes a query or a mutation.
+
+        `leave` returns when nobody waits for the answer any more: the execution is cancelled then, and Abandoned raised.
+        Raises RequestError when the variables do not fit, and when it takes too long.
+        """
+        result = self._executor(prepared, call).execute_operation()
+        if inspect.isawaitable(result):
+            result = await self._in_time(result, leave)
+        return encode(cast("ExecutionResult", result), call.request_id)
+
+    async def _in_time(self, work: Awaitable[T], leave: Leave | None = None) -> T:
+        watch = None if leave is None else asyncio.ensure_future(leave())
+        try:
+            async with asyncio.timeout(self._limits.operation_seconds) as scope:
+                if watch is not None:
+                    watch.add_done_callback(lambda done: None if done.cancelled() else scope.reschedule(0))
+                return await work
+        except TimeoutError as error:
+            if watch is not None and watch.done():
+                raise Abandoned from error
+            message = f"The operation took longer than {self._limits.operation_seconds:g} seconds"
+            raise RequestError(message, "TIMEOUT", status=504) from error
+        finally:
+            if watch is not None:
+                watch.cancel()
+
+    async def events(self, prepared: Prepared, call: Call) -> AsyncGenerator[bytes]:
+        """The answers of a subscription. Raises RequestError when it cannot start, and when its source fails."""
+        executor = self._executor(prepared, call)
+        source = await self._source(executor, call)
+        projection = projection_of(prepared.operation, executor)
+        async with aclosing(source):
+            iterator = aiter(source)
+            while True:
+                try:
+                    event = await anext(iterator)
+                except StopAsyncIteration:
+                    return
+                except Exception as error:
+                    # Whatever a source raises ends this subscription alone.
+                    shown = present_exception(error, call.request_id)
+                    raise RequestError.of([shown], is_well_formed=False) from error
+                yield await self._event(executor, projection, event, call)
+
+    async def _event(self, executor: Executor[None], projection: Projection | None, event: object, call: Call) -> bytes:
+        if projection is not None:
+            projected = projection(event)
+            if projected is not None:
+                return projected
+        single = executor.build_per_event_executor(event)
+        single.context_value = Context.of(call)
+        result = single.execute_operation(False)
+        if inspect.isawaitable(result):
+            result = await self._in_time(result)
+        return encode(cast("ExecutionResult", result), call.request_id)
+
+    async def _source(self, executor: Executor[None], call: Call) -> AsyncIterable[object]:
+        source = create_source_event_stream(executor)
+        if inspect.isawaitable(source):
+            source = await self._in_time(source)
+        if isinstance(source, ExecutionResult):
+            errors = source.errors or []
+            raise RequestError.of((present(error, call.request_id) for error in errors), is_well_formed=False)
+        return cast("AsyncIterable[object]", source)
+
+    def _executor(self, prepared: Prepared, call: Call) -> Executor[None]:
+        executor = Executor.build(
+            self._documents.schema,
+            prepared.document.ast,
+            context_value=Context.of(call),
+            raw_variable_values=dict(prepared.variables),
+            operation_name=prepared.name,
+            is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type] # it says bool where a guard is asked for
+            hide_suggestions=self._documents.hides_suggestions,
+        )
+        if isinstance(executor, list):
+            raise RequestError.of(located(error, "BAD_USER_INPUT") for error in executor)
+        return executor
+
+
+def encode(result: ExecutionResult, request_id: str) -> bytes:
+    """The answer to an operation that was executed."""
+    if not result.errors:
+        try:
+            return _encoder.encode({"data": result.data})
+        except (TypeError, ValueError, OverflowError) as error:
+            # A scalar gave something that JSON cannot hold.
+            failed = GraphQLError("", original_error=error)
+            return _encoder.encode({"data": None, "errors": [present(failed, request_id)]})
+    errors = [present(error, request_id) for error in result.errors]
+    return _encoder.encode({"data": result.data, "errors": errors})
+
+
+def refuse(error: RequestError, request_id: str) -> bytes:
+    """The answer to a request that was not executed."""
+    return _encoder.encode({"errors": error.errors(request_id)})
+
+
+def decode(decoder: msgspec.json.Decoder[Request], body: bytes | msgspec.Raw) -> Request:
+    """Raises RequestError for whatever is not a request."""
+    raw = bytes(body)
+    try:
+        request = decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"The request has the wrong shape: {error}") from error
+    except RecursionError as error:
+        raise RequestError("The request is nested too deeply") from error
+    except ValueError as error:
+        raise RequestError("The request is not valid JSON in UTF-8") from error
+    # Few brackets cannot nest deeply, and without an escape no text can hold a NUL: most requests need no walk.
+    if b"\\u" in raw or raw.count(b"{") + raw.count(b"[") > _FLAT:
+        check(request)
+    return request
+
+
+def check(request: Request) -> None:
+    """Raises RequestError when a request carries text or depth that is refused everywhere."""
+    try:
+        for name in ("query", "operation_name", "document_id", "variables", "extensions"):
+            check_storable(getattr(request, name), name)
+    except InvalidInput as error:
+        raise RequestError(error.message) from error
+
+
+def _persisted(request: Request) -> str | None:
+    """The hash of the document that a request asks for by hash. Raises RequestError."""
+    if request.document_id is not None:
+        if not request.document_id.startswith(_PREFIX):
+            raise RequestError("documentId must be `sha256:` and a hash")
+        return request.document_id[len(_PREFIX) :]
+    persisted = request.extensions.get("persistedQuery") if request.extensions else None
+    if persisted is None:
+        return None
+    if not isinstance(persisted, dict) or persisted.get("version") != 1:
+        raise RequestError("persistedQuery must be an object with version 1")
+    digest = persisted.get("sha256Hash")
+    if not isinstance(digest, str):
+        raise RequestError("persistedQuery.sha256Hash must be a string")
+    return digest

@@ -1,0 +1,143 @@
+"""Every read, in one list: each field reads its arguments, asks one resolver and shapes the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import strawberry
+
+from graph.context import Context
+from graph.relay import (
+    After,
+    Before,
+    Connection,
+    First,
+    Id,
+    Info,
+    Last,
+    Node,
+    connection,
+    edges,
+    given,
+    page_info,
+    resolved,
+    shaped,
+)
+from graph.types import catalog as models
+from graph.types.account import User
+from graph.types.catalog import Model
+from graph.types.conversation import (
+    Conversation,
+    ConversationConnection,
+    ConversationFilter,
+    ConversationOrder,
+    ConversationOrderField,
+    Message,
+    OrderDirection,
+)
+from graph.types.generation import Generation
+from graph.types.server import ServerInfo
+from resolvers import catalog, conversations, health, identity
+from resolvers.access import READ, require
+from resolvers.errors import InvalidInput
+from resolvers.paging import Window
+
+MOST_IDS = 100
+NEWEST = ConversationOrder(field=ConversationOrderField.UPDATED_AT, direction=OrderDirection.DESC)
+
+
+@strawberry.type(description="All that can be read.")
+class Query:
+    @resolved("The user who is signed in; null when nobody is.")
+    async def viewer(self, info: Info) -> User | None:
+        return shaped(User.from_row, await identity.viewer(info.context.call))
+
+    @resolved("Anything by its ID; null when it is missing or belongs to somebody else.")
+    async def node(self, info: Info, id: Id) -> Node | None:
+        require(info.context.call, READ)
+        return await _node(info.context, id)
+
+    @resolved("Many things by their IDs, in the same order; null where one is missing or belongs to somebody else.")
+    async def nodes(
+        self,
+        info: Info,
+        ids: Annotated[list[strawberry.ID], strawberry.argument(description="Their IDs: at most 100.")],
+    ) -> list[Node | None]:
+        require(info.context.call, READ)
+        if len(ids) > MOST_IDS:
+            raise InvalidInput(f"At most {MOST_IDS} IDs at once", field="ids")
+        return await asyncio.gather(*(_node(info.context, id) for id in ids))
+
+    @resolved("The viewer's conversations.")
+    async def conversations(
+        self,
+        info: Info,
+        first: First = strawberry.UNSET,
+        after: After = strawberry.UNSET,
+        last: Last = strawberry.UNSET,
+        before: Before = strawberry.UNSET,
+        filter: Annotated[
+            ConversationFilter | None, strawberry.argument(description="Which of them; those not put away by default.")
+        ] = strawberry.UNSET,
+        order_by: Annotated[
+            ConversationOrder | None,
+            strawberry.argument(description="Their order; the latest change first by default."),
+        ] = NEWEST,
+    ) -> ConversationConnection:
+        window = Window.make(given(first), given(after), given(last), given(before))
+        wanted = given(filter) or ConversationFilter()
+        page = await conversations.page(
+            info.context.call,
+            window,
+            sort=(order_by or NEWEST).sort(),
+            is_archived=wanted.is_archived,
+            search=given(wanted.search),
+        )
+        return ConversationConnection(
+            edges=edges(page, Conversation.from_row), page_info=page_info(page), filter=wanted
+        )
+
+    @resolved("One conversation; null when it is missing or belongs to somebody else.")
+    async def conversation(self, info: Info, id: Id) -> Conversation | None:
+        return shaped(Conversation.from_row, await info.context.loaders.conversations.load(id))
+
+    @resolved("One run of a model; null when it is missing or belongs to somebody else.")
+    async def generation(self, info: Info, id: Id) -> Generation | None:
+        return shaped(Generation.from_row, await info.context.loaders.generations.load(id))
+
+    @resolved("The models that can be named, in the operator's order.")
+    def models(self, info: Info, first: First = strawberry.UNSET, after: After = strawberry.UNSET) -> Connection[Model]:
+        window = Window.make(given(first), given(after), None, None)
+        return connection(catalog.page(info.context.call, window), Model.from_entry)
+
+    @resolved("One model by its name; null when there is none of this name.")
+    def model(
+        self,
+        info: Info,
+        name: Annotated[str, strawberry.argument(description="Its name, or `provider/name`.")],
+    ) -> Model | None:
+        return shaped(Model.from_entry, catalog.model(info.context.call, name))
+
+    @resolved("This server.")
+    async def server(self, info: Info) -> ServerInfo:
+        return ServerInfo(version=health.version(), is_ready=await health.is_ready(info.context.call))
+
+
+async def _node(context: Context, id: str) -> Node | None:
+    """Whatever has this ID, found by its prefix. The caller may read."""
+    loaders = context.loaders
+    match id.partition("_")[0]:
+        case "conv":
+            return shaped(Conversation.from_row, await loaders.conversations.load(id))
+        case "msg":
+            return shaped(Message.from_row, await loaders.items.load(id))
+        case "gen":
+            return shaped(Generation.from_row, await loaders.generations.load(id))
+        case "user":
+            user = await identity.viewer(context.call)
+            return User.from_row(user) if user is not None and user.id == id else None
+        case "model":
+            return shaped(Model.from_entry, catalog.model(context.call, id.removeprefix(models.PREFIX)))
+        case _:
+            return None

@@ -1,0 +1,81 @@
+"""The whole graph. Nothing of it is reachable that does not name its scope here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import strawberry
+from strawberry.schema.config import StrawberryConfig
+
+from graph.mutation import Mutation
+from graph.query import Query
+from graph.relay import SCALARS
+from graph.subscription import Subscription
+from graph.types import conversation, event, payload
+from resolvers.access import PUBLIC, READ, SCOPES, WRITE
+
+# What a caller must hold to use a root field. The resolvers enforce it; a test holds the two together.
+FIELDS: Mapping[str, str] = MappingProxyType(
+    {
+        "Query.viewer": PUBLIC,
+        "Query.node": READ,
+        "Query.nodes": READ,
+        "Query.conversations": READ,
+        "Query.conversation": READ,
+        "Query.generation": READ,
+        "Query.models": PUBLIC,
+        "Query.model": PUBLIC,
+        "Query.server": PUBLIC,
+        "Mutation.guestLogin": PUBLIC,
+        "Mutation.createConversation": WRITE,
+        "Mutation.sendMessage": WRITE,
+        "Mutation.generate": WRITE,
+        "Mutation.cancelGeneration": WRITE,
+        "Subscription.generation": READ,
+    }
+)
+# Types that no field names, because an interface stands for them.
+HIDDEN = (
+    conversation.Message,
+    event.GenerationStarted,
+    event.GenerationSnapshot,
+    event.TextDelta,
+    event.ReasoningDelta,
+    event.ToolCallDelta,
+    event.GenerationCompleted,
+    event.GenerationIncomplete,
+    event.GenerationFailed,
+    event.GenerationCancelled,
+    payload.ValidationError,
+    payload.NotFoundError,
+    payload.ConflictError,
+)
+
+
+def build_schema(scopes: Mapping[str, str] = FIELDS) -> strawberry.Schema:
+    """Raises ValueError when a root field names no scope, or a scope is given to what is not there."""
+    schema = strawberry.Schema(
+        query=Query,
+        mutation=Mutation,
+        subscription=Subscription,
+        types=HIDDEN,
+        config=StrawberryConfig(scalar_map=SCALARS),
+    )
+    found = {f"{root}.{name}" for root, name in root_fields(schema)}
+    wrong = (found ^ scopes.keys()) | {field for field, scope in scopes.items() if scope not in SCOPES}
+    if wrong:
+        raise ValueError(f"root fields and their scopes differ: {', '.join(sorted(wrong))}")
+    return schema
+
+
+def root_fields(schema: strawberry.Schema) -> list[tuple[str, str]]:
+    """Each field of Query, Mutation and Subscription."""
+    core = schema._schema  # noqa: SLF001 - Strawberry gives no other way to what graphql-core executes
+    roots = (core.query_type, core.mutation_type, core.subscription_type)
+    return [(root.name, field) for root in roots if root is not None for field in root.fields]
+
+
+def sdl() -> str:
+    """The schema in GraphQL's own language: what schema.graphql holds."""
+    return build_schema().as_str() + "\n"

@@ -1,0 +1,356 @@
+"""The `graphql-transport-ws` protocol: one receiving loop a socket, one task an operation, one send an event."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Iterable
+from contextlib import aclosing
+from urllib.parse import urlsplit
+
+import msgspec
+import structlog
+from graphql import OperationType
+from starlette.types import Message, Receive, Scope, Send
+
+from graph.errors import RequestError
+from graph.limits import Limits
+from graph.operation import Operations, Request, decode
+from resolvers.access import check_storable
+from resolvers.call import Call, Services
+from resolvers.caller import Caller
+from resolvers.errors import InvalidInput, Unauthenticated
+from resolvers.identity import authenticate
+
+log = structlog.get_logger(__name__)
+
+PROTOCOL = "graphql-transport-ws"
+_LONGEST_ID = 256
+_LONGEST_CREDENTIAL = 8192
+_LONGEST_REASON = 123
+# How long a client that is told to go may take to read that.
+_FAREWELL_SECONDS = 1.0
+_CREDENTIAL_KEYS = ("Authorization", "authorization", "token", "x-api-key", "X-API-Key")
+
+
+class ClientMessage(msgspec.Struct):
+    """A frame from a client; what stands in `payload` depends on the type."""
+
+    type: str
+    id: str | msgspec.UnsetType = msgspec.UNSET
+    payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_message = msgspec.json.Decoder(ClientMessage)
+_request = msgspec.json.Decoder(Request)
+_object = msgspec.json.Decoder(dict[str, object] | None)
+_encoder = msgspec.json.Encoder()
+
+
+class _Closed(Exception):
+    """The socket must be closed with this code."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Socket:
+    """One client's socket, from its handshake to its end. Whatever it started has cleaned up when `serve` returns."""
+
+    __slots__ = (
+        "_blocked",
+        "_blocked_since",
+        "_caller",
+        "_deadline",
+        "_is_acknowledged",
+        "_is_over",
+        "_limits",
+        "_live",
+        "_operations",
+        "_receive",
+        "_scope",
+        "_send",
+        "_services",
+        "_tasks",
+        "_verdict",
+        "_watch",
+        "closed",
+    )
+
+    def __init__(
+        self, operations: Operations, services: Services, limits: Limits, receive: Receive, send: Send
+    ) -> None:
+        self._operations = operations
+        self._services = services
+        self._limits = limits
+        self._receive = receive
+        self._send = send
+        self._caller: Caller | None = None
+        self._is_acknowledged = False
+        self._is_over = False
+        self._live: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._scope = asyncio.timeout(None)
+        self._verdict: _Closed | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._blocked = 0
+        self._blocked_since = 0.0
+        self.closed = asyncio.Event()
+
+    async def serve(self, subprotocols: Iterable[str]) -> None:
+        await self._receive()
+        try:
+            if PROTOCOL not in subprotocols:
+                await self._send({"type": "websocket.accept"})
+                await self._farewell(_Closed(4406, "Only graphql-transport-ws is spoken here"))
+                return
+            await self._send({"type": "websocket.accept", "subprotocol": PROTOCOL})
+            verdict = await self._attend()
+            await self._release()
+            if verdict is not None:
+                await self._farewell(verdict)
+        except OSError:
+            # The client went away in the middle of a frame.
+            pass
+        finally:
+            await self._release()
+            self.closed.set()
+
+    def end(self, code: int, reason: str) -> None:
+        """Closes the socket from outside its own loop. The first who asks names the code."""
+        if self._verdict is None:
+            self._verdict = _Closed(code, reason)
+            with contextlib.suppress(RuntimeError):
+                self._scope.reschedule(0)
+
+    async def _attend(self) -> _Closed | None:
+        """Reads until the client leaves (None) or has to go."""
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(self._limits.init_seconds, self.end, 4408, "Connection initialisation timeout")
+        try:
+            async with self._scope:
+                while self._verdict is None:
+                    message = await self._receive()
+                    if message["type"] == "websocket.disconnect":
+                        return None
+                    await self._handle(_parsed(message))
+        except TimeoutError:
+            pass
+        except _Closed as verdict:
+            return verdict
+        return self._verdict
+
+    async def _release(self) -> None:
+        """Cancels all operations and waits for their clean-up."""
+        self._is_over = True
+        for timer in (self._deadline, self._watch):
+            if timer is not None:
+                timer.cancel()
+        self._live.clear()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _farewell(self, verdict: _Closed) -> None:
+        reason = verdict.reason.encode()[:_LONGEST_REASON].decode(errors="ignore")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                await self._send({"type": "websocket.close", "code": verdict.code, "reason": reason})
+
+    async def _handle(self, message: ClientMessage) -> None:
+        match message.type:
+            case "subscribe":
+                await self._subscribe(message)
+            case "complete":
+                self._complete(message)
+            case "ping":
+                _payload(message)
+                await self._transmit('{"type":"pong"}')
+            case "pong":
+                _payload(message)
+            case "connection_init":
+                await self._init(message)
+            case _:
+                raise _Closed(4400, "Invalid message: unknown type")
+
+    async def _init(self, message: ClientMessage) -> None:
+        if self._is_acknowledged:
+            raise _Closed(4429, "Too many initialisation requests")
+        payload = _payload(message)
+        try:
+            self._caller = authenticate(self._services, _credential(payload))
+        except Unauthenticated as error:
+            raise _Closed(4403, "Forbidden") from error
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._is_acknowledged = True
+        if self._caller is not None:
+            loop = asyncio.get_running_loop()
+            left = self._caller.expires_at - time.time()
+            self._deadline = loop.call_later(max(left, 0.0), self.end, 4403, "Forbidden")
+        await self._transmit('{"type":"connection_ack"}')
+
+    async def _subscribe(self, message: ClientMessage) -> None:
+        id = _id(message)
+        if not self._is_acknowledged:
+            raise _Closed(4401, "Unauthorized")
+        if self._caller is not None and self._caller.expires_at <= time.time():
+            raise _Closed(4403, "Forbidden")
+        if id in self._live:
+            raise _Closed(4409, f"Subscriber for {id} already exists")
+        request = _asked(message)
+        if len(self._live) >= self._limits.operations_per_socket:
+            sentence = f"A socket carries at most {self._limits.operations_per_socket} operations at once"
+            await self._refuse(id, RequestError(sentence, "TOO_MANY_REQUESTS"), secrets.token_hex(12))
+            return
+        task = asyncio.create_task(self._operate(id, request))
+        self._live[id] = task
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _complete(self, message: ClientMessage) -> None:
+        task = self._live.pop(_id(message), None)
+        if task is not None:
+            task.cancel()
+
+    async def _operate(self, id: str, request: Request) -> None:
+        call = Call(self._services, self._caller, secrets.token_hex(12))
+        try:
+            prepared = self._operations.prepare(request)
+            opening = f'{{"id":{_encoder.encode(id).decode()},"type":"next","payload":'
+            if prepared.kind is OperationType.SUBSCRIPTION:
+                async with aclosing(self._operations.events(prepared, call)) as events:
+                    async for event in events:
+                        await self._transmit(f"{opening}{event.decode()}}}")
+            else:
+                answer = await self._operations.answer(prepared, call)
+                await self._transmit(f"{opening}{answer.decode()}}}")
+        except RequestError as error:
+            if self._retire(id):
+                await self._refuse(id, error, call.request_id)
+        else:
+            if self._retire(id):
+                await self._transmit(_encoder.encode({"id": id, "type": "complete"}).decode())
+
+    def _retire(self, id: str) -> bool:
+        """Frees the id before the client reads of the end, for it may use it again at once. False when it has done so."""
+        if self._live.get(id) is not asyncio.current_task():
+            return False
+        del self._live[id]
+        return True
+
+    async def _refuse(self, id: str, error: RequestError, request_id: str) -> None:
+        message = {"id": id, "type": "error", "payload": error.errors(request_id)}
+        await self._transmit(_encoder.encode(message).decode())
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None and not isinstance(error, OSError):
+            log.error("socket operation failed", exc_info=error)
+            self.end(4500, "Internal server error")
+
+    async def _transmit(self, text: str) -> None:
+        """Sends one frame. A client that does not take it in time is dropped."""
+        if self._is_over:
+            return
+        loop = asyncio.get_running_loop()
+        if self._blocked == 0:
+            self._blocked_since = loop.time()
+        self._blocked += 1
+        if self._watch is None:
+            self._watch = loop.call_later(self._limits.send_seconds, self._look)
+        try:
+            await self._send({"type": "websocket.send", "text": text})
+        finally:
+            self._blocked -= 1
+            if self._blocked:
+                self._blocked_since = loop.time()
+
+    def _look(self) -> None:
+        """Sees whether a frame is stuck. One timer serves all frames of a while, so that a frame costs none."""
+        self._watch = None
+        if self._blocked == 0:
+            return
+        loop = asyncio.get_running_loop()
+        left = self._blocked_since + self._limits.send_seconds - loop.time()
+        if left <= 0:
+            self.end(1013, "Slow consumer")
+        else:
+            self._watch = loop.call_later(left, self._look)
+
+
+def is_welcome(scope: Scope, origins: frozenset[str]) -> bool:
+    """Whether a page of this origin may open a socket: of the same host, or named; programs send no origin."""
+    headers = dict(scope["headers"])
+    origin = headers.get(b"origin", b"").decode("latin-1")
+    if not origin or origin in origins or "*" in origins:
+        return True
+    host = headers.get(b"host", b"").decode("latin-1")
+    return bool(host) and urlsplit(origin).netloc.lower() == host.lower()
+
+
+def _parsed(frame: Message) -> ClientMessage:
+    text = frame.get("text")
+    if text is None:
+        raise _Closed(4400, "Binary frames are not part of the protocol")
+    try:
+        return _message.decode(text)
+    except msgspec.ValidationError as error:
+        raise _Closed(4400, f"Invalid message: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise _Closed(4400, "Invalid message: not JSON") from error
+
+
+def _id(message: ClientMessage) -> str:
+    id = message.id
+    if not isinstance(id, str) or not 0 < len(id) <= _LONGEST_ID or "\x00" in id:
+        raise _Closed(4400, f"Invalid message: id must be a string of 1 to {_LONGEST_ID} characters")
+    return id
+
+
+def _payload(message: ClientMessage) -> dict[str, object]:
+    """The payload of a message that may come without one."""
+    if message.payload is msgspec.UNSET:
+        return {}
+    try:
+        payload = _object.decode(message.payload) or {}
+        check_storable(payload, "payload")
+    except InvalidInput as error:
+        raise _Closed(4400, f"Invalid message: {error.message}") from error
+    except (ValueError, RecursionError) as error:
+        raise _Closed(4400, "Invalid message: payload must be an object") from error
+    return payload
+
+
+def _asked(message: ClientMessage) -> Request:
+    if message.payload is msgspec.UNSET:
+        raise _Closed(4400, "Invalid message: payload is missing")
+    try:
+        return decode(_request, message.payload)
+    except RequestError as error:
+        raise _Closed(4400, f"Invalid message: {error}") from error
+
+
+def _credential(payload: dict[str, object]) -> str | None:
+    """The credential in the payload of `connection_init`. Raises Unauthenticated when it cannot be one."""
+    found: set[str] = set()
+    for key in _CREDENTIAL_KEYS:
+        value = payload.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, str) or len(value) > _LONGEST_CREDENTIAL:
+            raise Unauthenticated
+        scheme, _, token = value.strip().partition(" ")
+        found.add(token.strip() if scheme.lower() == "bearer" else value.strip())
+    if len(found) > 1:
+        raise Unauthenticated("Two different credentials")
+    return found.pop() if found else None

@@ -1,0 +1,174 @@
+"""The objects of the documented routes, and how they are made from rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from db.models import MAIN, Conversation, Item
+from resolvers.catalog import Model
+from resolvers.paging import Listing
+
+JsonObject = dict[str, object]
+
+
+class ConversationObject(msgspec.Struct, frozen=True, kw_only=True):
+    """`created_at` and `updated_at` in Unix seconds. `items` are the newest, oldest first; `item_count` counts all."""
+
+    id: str
+    object: Literal["conversation"] = "conversation"
+    title: str | None
+    metadata: JsonObject
+    created_at: int
+    updated_at: int
+    item_count: int | UnsetType = UNSET
+    items: list[ItemObject] | UnsetType = UNSET
+
+
+class ItemObject(msgspec.Struct, frozen=True, kw_only=True):
+    """`content` is a string where it was written as one or generated, else the parts in the chat format."""
+
+    id: str
+    object: Literal["conversation.item"] = "conversation.item"
+    conversation_id: str
+    branch: str
+    sequence_number: int
+    type: str
+    role: str
+    status: str
+    content: str | list[JsonObject]
+    content_text: str
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[JsonObject] | UnsetType = UNSET
+    generation_id: str | None
+    reply_id: str | UnsetType = UNSET
+    created_at: str
+    updated_at: str
+
+
+class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
+    """`created` in Unix seconds and `context_length` in tokens, 0 where unknown."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    model_display_name: str
+    description: str
+    capabilities: Sequence[str]
+    context_length: int
+
+
+class SignIn(msgspec.Struct, frozen=True):
+    user_id: str
+    username: str
+    principal_id: str
+    access_token: str
+    refresh_token: str
+    token_type: str
+    expires_in: int
+
+
+class Status(msgspec.Struct, frozen=True):
+    status: str
+
+
+Entry = ConversationObject | ItemObject | ModelObject
+
+
+class List(msgspec.Struct, frozen=True, kw_only=True):
+    object: Literal["list"] = "list"
+    data: list[Entry]
+    first_id: str
+    last_id: str
+    has_more: bool
+    total: int
+    models: list[Entry] | UnsetType = UNSET
+
+
+def merged(entry: Entry) -> bytes:
+    """The object, and the same object once more as `data`: the two places where clients look for it."""
+    once = msgspec.json.encode(entry)
+    return b'%b,"data":%b}' % (once[:-1], once)
+
+
+def listed(entries: Sequence[Entry], *, has_more: bool, total: int, is_named_models: bool = False) -> bytes:
+    data = list(entries)
+    return msgspec.json.encode(
+        List(
+            data=data,
+            first_id=data[0].id if data else "",
+            last_id=data[-1].id if data else "",
+            has_more=has_more,
+            total=total,
+            models=data if is_named_models else UNSET,
+        )
+    )
+
+
+def conversation(row: Conversation, newest: Listing[Item] | None = None) -> ConversationObject:
+    return ConversationObject(
+        id=row.id,
+        title=row.title,
+        metadata=row.details,
+        created_at=int(row.created_at.timestamp()),
+        updated_at=int(row.updated_at.timestamp()),
+        item_count=UNSET if newest is None else newest.total,
+        items=UNSET if newest is None else [item(one) for one in newest.items],
+    )
+
+
+def item(row: Item, *, generation_id: str | None = None, reply_id: str | None = None) -> ItemObject:
+    """`generation_id` and `reply_id` tell of the reply that this message has started."""
+    reasoning = "".join(str(part["text"]) for part in row.content if part["type"] == "reasoning")
+    calls = [_tool_call(part) for part in row.content if part["type"] == "tool_call"]
+    text = row.text
+    return ItemObject(
+        id=row.id,
+        conversation_id=row.conversation_id,
+        branch=MAIN,
+        sequence_number=row.position,
+        type=row.type,
+        role=row.role,
+        status=row.status,
+        content=text if row.is_plain else [_part(part) for part in row.content],
+        content_text=text,
+        reasoning_content=reasoning or UNSET,
+        tool_calls=calls or UNSET,
+        generation_id=generation_id or row.generation_id,
+        reply_id=reply_id or UNSET,
+        created_at=_moment(row.created_at),
+        updated_at=_moment(row.updated_at),
+    )
+
+
+def model(found: Model) -> ModelObject:
+    return ModelObject(
+        id=found.name,
+        created=found.created,
+        owned_by=found.provider,
+        model_display_name=found.display_name,
+        description=found.description,
+        capabilities=found.capabilities,
+        context_length=found.context_length,
+    )
+
+
+def _part(part: JsonObject) -> JsonObject:
+    if part["type"] != "image":
+        return part
+    image = {name: part[name] for name in ("url", "detail") if name in part}
+    return {"type": "image_url", "image_url": image}
+
+
+def _tool_call(part: JsonObject) -> JsonObject:
+    function = {"name": part["name"], "arguments": part["arguments"]}
+    return {"id": part["id"], "type": "function", "function": function}
+
+
+def _moment(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,132 @@
+"""The GraphQL face over a real server on a free port of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+
+import anyio
+import httpx2
+import pytest
+import uvicorn
+import websockets
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from starlette.types import ASGIApp
+from websockets.asyncio.client import ClientConnection
+from websockets.typing import Subprotocol
+
+from db.base import Database
+from db.models import Role
+from engine.hub import LocalHub
+from engine.log import EventLog
+from engine.providers.registry import Registry
+from engine.supervisor import Supervisor
+from graph.asgi import GraphQLApp
+from resolvers.call import Policy, Services
+from resolvers.caller import CallerCache
+from resolvers.paging import Cursors
+from resolvers.tokens import TokenSigner
+from tests.graph import sample
+
+
+@pytest.fixture(scope="module")
+async def services(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Services]:
+    signer = TokenSigner(Ed25519PrivateKey.generate())
+    database = Database(f"sqlite:///{tmp_path_factory.mktemp('graph') / 'loquent.db'}")
+    supervisor = Supervisor(EventLog(database, LocalHub()))
+    cursors = Cursors(signer.derive("cursor"))
+    yield Services(database, supervisor, Registry([]), signer, cursors, CallerCache(), Policy())
+    await database.close()
+
+
+@pytest.fixture(scope="module")
+def token(services: Services) -> str:
+    return services.signer.sign("user_1", "ses_1", Role.GUEST, frozenset({"read", "write"}))
+
+
+@contextlib.asynccontextmanager
+async def served(app: ASGIApp) -> AsyncIterator[str]:
+    """The address, without its scheme, of a server that carries this app."""
+    config = uvicorn.Config(
+        app, http="httptools", ws="websockets-sansio", lifespan="off", log_level="critical", ws_max_size=1_000_000
+    )
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    listener = socket.create_server(("127.0.0.1", 0))
+    await server.startup(sockets=[listener])
+    try:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        await server.shutdown(sockets=[listener])
+
+
+@pytest.fixture(scope="module")
+async def app(services: Services) -> GraphQLApp:
+    return GraphQLApp(sample.schema, services)
+
+
+@pytest.fixture(scope="module")
+async def address(app: GraphQLApp) -> AsyncIterator[str]:
+    async with served(app) as address:
+        yield address
+        await app.close()
+
+
+@pytest.fixture(scope="module")
+async def client(address: str) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(base_url=f"http://{address}") as client:
+        yield client
+
+
+class Peer:
+    """A client of the socket protocol that speaks in plain dictionaries."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    async def say(self, **message: object) -> None:
+        await self.connection.send(json.dumps(message))
+
+    async def hear(self) -> dict[str, object]:
+        with anyio.fail_after(5):
+            message = json.loads(await self.connection.recv())
+        assert isinstance(message, dict)
+        return message
+
+    async def init(self, payload: object = None) -> None:
+        await self.say(type="connection_init", payload=payload)
+        assert await self.hear() == {"type": "connection_ack"}
+
+    async def subscribe(self, id: str, query: str, **payload: object) -> None:
+        await self.say(type="subscribe", id=id, payload={"query": query, **payload})
+
+    async def closing(self) -> tuple[int | None, str | None]:
+        """The code and reason that the server closes with; what it says before is passed over."""
+        with contextlib.suppress(websockets.ConnectionClosed), anyio.fail_after(5):
+            while True:
+                await self.connection.recv()
+        return self.connection.close_code, self.connection.close_reason
+
+
+@contextlib.asynccontextmanager
+async def peer(
+    address: str, *, protocol: str = "graphql-transport-ws", origin: str | None = None
+) -> AsyncIterator[Peer]:
+    headers = {"Origin": origin} if origin else {}
+    url = f"ws://{address}/graphql"
+    async with websockets.connect(
+        url, subprotocols=[Subprotocol(protocol)], additional_headers=headers, proxy=None
+    ) as connection:
+        yield Peer(connection)
+
+
+Connect = Callable[..., AbstractAsyncContextManager[Peer]]
+
+
+@pytest.fixture
+def connect(address: str) -> Connect:
+    return lambda **options: peer(address, **options)
