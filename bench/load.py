@@ -89,8 +89,7 @@ class _Client(asyncio.Protocol):
         self._words = 0
         self._is_over = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as all of TCP are
         self._transport = transport
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -127,7 +126,7 @@ class HttpClient(_Client):
             f"content-type: application/json\r\ncontent-length: {len(plan.body.encode())}\r\n\r\n{plan.body}"
         ).encode()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as above
         super().connection_made(transport)
         self._begin()
 
@@ -164,9 +163,9 @@ class SocketClient(_Client):
         self._rest = b""
         self._is_open = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as above
         super().connection_made(transport)
-        transport.write(  # type: ignore[attr-defined]  # the base class asserts what it is
+        transport.write(
             f"GET {self._plan.path} HTTP/1.1\r\nhost: 127.0.0.1:{self._plan.port}\r\nupgrade: websocket\r\n"
             "connection: Upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
             f"sec-websocket-protocol: {PROTOCOL}\r\n\r\n".encode()

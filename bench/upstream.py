@@ -83,8 +83,7 @@ class Upstream(asyncio.Protocol):
         self._sent = 0
         self._delay = self._due = 0.0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as all of TCP are
         self._transport = transport
 
     def connection_lost(self, _error: Exception | None) -> None:

@@ -192,7 +192,7 @@ def _renamed(error: Exception, *, has_answered: bool) -> UpstreamError:
             return UpstreamError(ErrorCode.UNAVAILABLE, "No secure connection to the provider could be made")
         case aiohttp.ClientConnectorError():
             return Unreachable(ErrorCode.UNAVAILABLE, "The provider cannot be reached", is_retryable=True)
-        case aiohttp.InvalidURL() | ValueError():
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError() | ValueError():
             return UpstreamError(ErrorCode.PROVIDER_ERROR, "The provider's address or key is not usable")
         case aiohttp.ClientResponseError():
             return UpstreamError(ErrorCode.PROVIDER_PROTOCOL, "The provider did not answer in HTTP")

@@ -83,6 +83,11 @@ class Journal:
         if self._done is not None and not self._done.done() and is_terminal(events[-1]):
             self._done.set_result(None)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the terminal event is visible."""
+        return bool(self.ring) and is_terminal(self.ring[-1][-1])
+
     def after(self, number: int) -> list[GenerationEvent] | None:
         """The events past `number` that are kept here; None when older ones are needed from the database."""
         if number >= self.committed:
@@ -132,6 +137,8 @@ class EventLog:
 
     def close(self, journal: Journal) -> None:
         """Forgets a journal; what was durable is read from the database from here on."""
+        # Both hold the run, which holds the journal: without them all of it is freed at once, not by the collector.
+        journal.settle = journal.on_lost = None
         if self._journals.get(journal.generation_id) is journal:
             del self._journals[journal.generation_id]
 
@@ -270,8 +277,8 @@ class EventLog:
     async def follow(self, generation_id: str, after: int) -> AsyncGenerator[list[GenerationEvent]]:
         """The events past `after`, in order, in the batches in which they became visible; ends after the terminal one.
 
-        The lists are shared by all followers: read them, never change them. Ends without a terminal event only when the
-        generation is gone (deleted, or taken over and pruned).
+        The lists are shared by all followers: read them, never change them. Ends without a terminal event only when that
+        is not past `after`, or when the generation is gone (deleted, or taken over and pruned).
         """
         journal = self._journals.get(generation_id)
         with self._hub.watch(generation_id) as watch:
@@ -285,6 +292,8 @@ class EventLog:
                     yield events
                     if is_terminal(events[-1]):
                         return
+                elif journal is not None and journal.is_over:
+                    return
                 elif journal is not None:
                     await watch.beyond(after)
                 elif await self._is_over(generation_id, after):

@@ -38,8 +38,6 @@ class Transcript:
             self.finish_reasons[finish.choice] = finish.reason
         if chunk.usage is not None:
             self.usage = chunk.usage
-        if self.characters > MAX_OUTPUT_CHARACTERS:
-            raise OutputTooLong
 
     @property
     def finish_reason(self) -> FinishReason | None:
@@ -134,6 +132,8 @@ async def run(
                 tap.put(chunk.raw)
             if chunk.deltas:
                 journal.append(chunk.deltas)
+            if transcript.characters > MAX_OUTPUT_CHARACTERS:
+                raise OutputTooLong
             if tap is not None:
                 await tap.room()
             elif len(journal.pending) > PENDING_EVENTS:

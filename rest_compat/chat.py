@@ -84,26 +84,29 @@ async def _pieces(call: Call, run: Run, *, includes_usage: bool) -> AsyncGenerat
     Raises GenerationFailed or Conflict when the run ends before that.
     """
     writer = ChunkWriter(_head(run), includes_usage=includes_usage)
-    is_raw = False
+    first_raw = b""
     async with contextlib.aclosing(generations.observe(call, run)) as batches:
         async for events in batches:
             # The upstream's own bytes where it speaks this format; they say the same as the events they came with.
             raw = run.tap.take() if run.tap is not None else b""
-            is_raw = is_raw or bool(raw)
+            first_raw = first_raw or raw
             piece = raw or writer.deltas(events)
             end = events[-1]
             if isinstance(end, Terminal):
                 if isinstance(end, (Failed, Cancelled)) and not run.transcript.deltas:
                     raise _failure(end, run.retry_after)
-                piece += _ending(run, end, writer, is_raw=is_raw)
+                piece += _ending(run, end, writer, first_raw)
             if piece:
                 yield piece
 
 
-def _ending(run: Run, end: Terminal, writer: ChunkWriter, *, is_raw: bool) -> bytes:
+def _ending(run: Run, end: Terminal, writer: ChunkWriter, first_raw: bytes) -> bytes:
+    """What follows the last delta. `first_raw` when it is the upstream's own bytes that went before."""
+    if first_raw:
+        writer.continue_after(first_raw)
     match end:
         case Completed():
-            finishes = b"" if is_raw else writer.finishes(run.transcript.finish_reasons, default=end.finish_reason)
+            finishes = b"" if first_raw else writer.finishes(run.transcript.finish_reasons, default=end.finish_reason)
         case Incomplete():
             finishes = writer.finishes({}, default=end.finish_reason)
         case Failed() | Cancelled():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -44,9 +45,9 @@ class ToolCall(msgspec.Struct):
     type: Literal["function"] | UnsetType = UNSET
 
 
-class Message(msgspec.Struct):
-    content: str | None
+class Message(msgspec.Struct, kw_only=True):
     role: Literal["assistant"] = "assistant"
+    content: str | None
     reasoning_content: str | UnsetType = UNSET
     tool_calls: list[ToolCall] | UnsetType = UNSET
 
@@ -92,8 +93,7 @@ class CompletionChunk(msgspec.Struct, kw_only=True):
     usage: Usage | UnsetType | None = UNSET
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """What is the same in all chunks of a completion. `created` in Unix seconds."""
 
     id: str
@@ -166,6 +166,12 @@ class ChunkWriter:
         self._head = head
         self._includes_usage = includes_usage
         self._begun: set[int] = set()
+
+    def continue_after(self, raw: bytes) -> None:
+        """Writes as whoever wrote these events, of which the first is enough."""
+        first = raw[: raw.find(b"\n")].removeprefix(b"data:")
+        with contextlib.suppress(msgspec.DecodeError):
+            self._head = msgspec.json.decode(first, type=Head)
 
     def deltas(self, said: Iterable[GenerationEvent]) -> bytes:
         return b"".join([self._delta(event) for event in said if isinstance(event, events.Delta)])

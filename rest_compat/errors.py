@@ -18,6 +18,7 @@ from resolvers.errors import (
     Forbidden,
     GenerationFailed,
     InvalidInput,
+    ModelNotFound,
     NotFound,
     PublicError,
     RateLimited,
@@ -112,8 +113,11 @@ def _public(error: Known) -> Problem:  # noqa: C901 - one line a class
     match error:
         case InvalidInput(message=message, field=field, reason=reason):
             return Problem(400, error.code if reason == "invalid" else reason, message, _snake(field))
-        case NotFound(message=message, field=field):
-            return Problem(404, error.code, message, _snake(field))
+        case ModelNotFound(message=message, field=field):
+            return Problem(404, error.code, message, field)
+        case NotFound(message=message):
+            # It is named by the path, which is no parameter.
+            return Problem(404, error.code, message)
         case Conflict(message=message):
             return Problem(409, error.code, message)
         case Unauthenticated(message=message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from collections.abc import Sequence
 
@@ -30,6 +31,9 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            # What was made until here stays: the collector need not walk all of it again and again.
+            gc.collect()
+            gc.freeze()
             port = self.servers[0].sockets[0].getsockname()[1]
             models = [entry.name for entry in self._registry.entries()]
             typer.echo(welcome(self._settings.host, port, models))

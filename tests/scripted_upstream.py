@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import struct
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -49,6 +51,7 @@ class ScriptedUpstream:
         """Set when the other side closes while a script still runs."""
         self.base_url = ""
         self._scripts: deque[tuple[Step, ...]] = deque()
+        self._serving: list[asyncio.Task[None]] = []
 
     def answer(self, *steps: Step) -> None:
         self._scripts.append(steps)
@@ -61,27 +64,38 @@ class ScriptedUpstream:
             yield self
         finally:
             server.close()
+            for task in self._serving:
+                task.cancel()
+            await asyncio.gather(*self._serving, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.append(task)
         self.connections += 1
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while await self._serve_one(reader, writer):
-                pass
-        writer.close()
+        try:
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                while await self._serve_one(reader, writer):
+                    pass
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         self.asked.append(await _read_request(reader))
         self.was_asked.set()
         steps = self._scripts.popleft()
         script = asyncio.create_task(_play(steps, writer))
-        # Peeking at the buffer instead of reading keeps a next request where it is.
         leaving = asyncio.create_task(_until_left(reader))
-        await asyncio.wait((script, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not script.done():
-            self.left.set()
-        for task in (script, leaving):
-            task.cancel()
-        await asyncio.gather(script, leaving, return_exceptions=True)
+        try:
+            await asyncio.wait((script, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not script.done():
+                self.left.set()
+        finally:
+            for task in (script, leaving):
+                task.cancel()
+            await asyncio.gather(script, leaving, return_exceptions=True)
         return bool(steps) and steps[-1] is Move.KEEP
 
 
@@ -100,6 +114,9 @@ async def _play(steps: tuple[Step, ...], writer: asyncio.StreamWriter) -> None:
             case asyncio.Event():
                 await step.wait()
             case Move.RESET:
+                # Without lingering the close is a reset, whatever was sent before.
+                connection = writer.get_extra_info("socket")
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 writer.transport.abort()
             case Move.KEEP:
                 return

@@ -48,8 +48,9 @@ class Finish(msgspec.Struct, frozen=True):
 class Chunk:
     """What one read from an upstream brought: any number of deltas, possibly the end, possibly the bill.
 
-    `raw` is for faces that speak the upstream's own wire: for a streamed answer the server-sent events exactly as they came
-    (complete events, without `[DONE]` and without a usage-only chunk), for one that is not streamed the JSON body. Only an
+    `raw` is for faces that speak the upstream's own wire: for a streamed answer the server-sent events as they came (whole
+    ones, without comments, fields other than `data`, `[DONE]`, and chunks without choices such as the bill), for one that is
+    not streamed the JSON body; in both an escaped NUL is replaced. Only an
     adapter whose wire is the published chat format fills it, and only when the request `wants_raw`.
     """
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from engine.events import ErrorCode
-from engine.http import HttpClient
+from engine.http import HttpClient, Unreachable
 from engine.providers.base import ChatRequest, Chunk, ModelInfo, UpstreamError
 from engine.providers.openai import OpenAIProvider
 
@@ -83,14 +83,23 @@ class LlamaCppProvider:
         return [info for info, _ in await asyncio.to_thread(self._files)]
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
-        engine = await self._borrow(request.model)
-        try:
-            async with contextlib.aclosing(engine.upstream.stream(request)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-        finally:
-            engine.users -= 1
-            self._freed.set()
+        is_second = False
+        while True:
+            engine = await self._borrow(request.model)
+            try:
+                async with contextlib.aclosing(engine.upstream.stream(request)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+                return
+            except Unreachable as error:
+                if is_second or error.code is not ErrorCode.UNAVAILABLE:
+                    raise
+                is_second = True
+                # The process died and its end has not been noticed yet. Nothing was said, so a new one may answer.
+                await engine.stop()
+            finally:
+                engine.users -= 1
+                self._freed.set()
 
     async def close(self) -> None:
         """Frees all models; streams that still run end with an UpstreamError."""
@@ -184,7 +193,8 @@ class LlamaCppProvider:
             raise
         # The engine closes a connection after each stream without saying so; one that is kept would fail the next request.
         once = {"Connection": "close"}
-        return _Engine(process, OpenAIProvider(self.name, f"{started.address}/v1", key, self._http, headers=once))
+        address = f"{started.address}/v1"
+        return _Engine(process, OpenAIProvider(self.name, address, key, self._http, headers=once, retries=0))
 
 
 async def _ordered(process: asyncio.subprocess.Process, order: dict[str, object]) -> _Started:
@@ -211,7 +221,8 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
 def _is_model(path: Path) -> bool:
     """Further parts of a model in several files, and the picture encoders that lie beside a model, are none themselves."""
     name = path.name
-    return name.endswith(".gguf") and not name.startswith((".", "mmproj")) and not _LATER_PART.search(path.stem)
+    is_named_so = name.endswith(".gguf") and not name.startswith((".", "mmproj")) and not _LATER_PART.search(path.stem)
+    return is_named_so and path.is_file()
 
 
 def _has_file_mark(path: Path) -> bool:

@@ -184,8 +184,8 @@ def whole_answer(body: bytes, *, wants_raw: bool) -> Chunk:
         answer = _decode(body)
     except _NOT_JSON as error:
         raise UpstreamError(ErrorCode.PROVIDER_PROTOCOL, _NONSENSE) from error
-    if (error := _error_within(answer)) is not None:
-        raise error
+    if (failure := _error_within(answer)) is not None:
+        raise failure
     if not answer.choices:
         raise UpstreamError(ErrorCode.PROVIDER_PROTOCOL, "The provider sent an empty answer")
     chunk = Chunk(raw=body if wants_raw else b"")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.sse import EVENT_LIMIT, EventReader, OverlongEvent, as_events
@@ -57,6 +57,7 @@ def test_forwarded_event_stands_on_one_line() -> None:
     assert as_events([b'{"a":\n1}']) == b'data: {"a": 1}\n\n'
 
 
+@settings(deadline=None)
 @given(
     events=st.lists(st.text(alphabet="ab{}: é😀\\", min_size=1, max_size=8), max_size=6),
     line_end=st.sampled_from(["\n", "\r\n", "\r"]),

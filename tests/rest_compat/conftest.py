@@ -36,20 +36,30 @@ from tests.engines import tiny_engine, tiny_model
 __all__ = ["tiny_engine", "tiny_model"]
 
 
+OPEN = Policy()
+
+
+class Readiness:
+    """What `/ready` is told."""
+
+    is_ready = True
+
+    async def __call__(self) -> bool:
+        return self.is_ready
+
+
 @dataclass
 class Site:
-    """A running server. `client` has signed in as a guest, with `token`."""
+    """A running server. `client` and `openai` have signed in as a guest, with `token`."""
 
     url: str
     services: Services
     demo: DemoProvider
     client: httpx2.AsyncClient
+    openai: openai.AsyncOpenAI
     token: str
     log: EventLog
-    is_ready: bool = True
-
-    def openai(self) -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key=self.token, max_retries=0)
+    readiness: Readiness
 
     def stranger(self, **headers: str) -> httpx2.AsyncClient:
         """A client that has not signed in."""
@@ -77,7 +87,10 @@ class Site:
 
 @contextlib.asynccontextmanager
 async def running(
-    database: Database, *providers: Provider, policy: Policy = Policy(), aliases: dict[str, tuple[str, str]] | None = None
+    database: Database,
+    *providers: Provider,
+    policy: Policy = OPEN,
+    aliases: dict[str, tuple[str, str]] | None = None,
 ) -> AsyncIterator[Site]:
     """A site with these providers and the demo model, which says its words without a pause."""
     demo = DemoProvider(pace=0)
@@ -88,15 +101,17 @@ async def running(
     await registry.refresh()
     cursors = Cursors(signer.derive("cursors"))
     services = Services(database, Supervisor(log), registry, signer, cursors, CallerCache(), policy)
-    site = Site("", services, demo, httpx2.AsyncClient(), "", log)
+    # Not through the door that a policy may have closed.
+    guest = await identity.guest_login(Call(replace(services, policy=OPEN), None))
+    token = guest.access_token
+    ready = Readiness()
     try:
-        async with _served(site) as site.url:
-            # Not through the door that a policy may have closed.
-            token = await _guest(site)
-            headers = {"Authorization": f"Bearer {token}"}
-            async with httpx2.AsyncClient(base_url=site.url, headers=headers) as site.client:
-                site.token = token
-                yield site
+        async with (
+            _served(services, ready) as url,
+            httpx2.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}) as client,
+            openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=token, max_retries=0) as sdk,
+        ):
+            yield Site(url, services, demo, client, sdk, token, log, ready)
     finally:
         await services.supervisor.close()
         await log.flush()
@@ -104,18 +119,10 @@ async def running(
         await asyncio.gather(writer, return_exceptions=True)
 
 
-async def _guest(site: Site) -> str:
-    open_services = replace(site.services, policy=Policy())
-    return (await identity.guest_login(Call(open_services, None))).access_token
-
-
 @contextlib.asynccontextmanager
-async def _served(site: Site) -> AsyncIterator[str]:
-    async def ready() -> bool:
-        return site.is_ready
-
+async def _served(services: Services, ready: Readiness) -> AsyncIterator[str]:
     app = Starlette(
-        routes=routes.routes(site.services, ready),
+        routes=routes.routes(services, ready),
         middleware=middleware(body_limit=1_000_000, body_timeout=5.0),
         exception_handlers=routes.exception_handlers(),
     )
@@ -123,7 +130,9 @@ async def _served(site: Site) -> AsyncIterator[str]:
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
-    listener = socket.create_server(("127.0.0.1", 0))
+    # Named as TCP, so that asyncio switches Nagle's algorithm off: it would hold each answer back for 40 ms.
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
     await server.startup(sockets=[listener])
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -106,7 +106,6 @@ export function showSchema(place, schema, clearFilter) {
 }
 
 function filter(cards, wanted) {
-  let shown = 0;
   for (const card of cards) {
     const rows = [...card.querySelectorAll(".member")];
     const isNamed = card.dataset.text.includes(wanted);
@@ -114,8 +113,9 @@ function filter(cards, wanted) {
     // A type that fits by its own name is shown whole; else only with the fields that fit.
     for (const row of rows) row.hidden = !isNamed && !fitting.includes(row);
     card.hidden = !isNamed && fitting.length === 0;
-    if (wanted) card.open = !card.hidden && fitting.length > 0;
-    shown += card.hidden ? 0 : 1;
+    if (wanted) card.open = fitting.length > 0;
   }
-  return shown;
+  const shown = cards.filter((card) => !card.hidden);
+  if (shown.length === 1) shown[0].open = true;
+  return shown.length;
 }

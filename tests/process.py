@@ -1,0 +1,52 @@
+"""A whole process behind the faces, without a server: real parts on a given database."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+import anyio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from db.base import Database
+from engine.hub import LocalHub
+from engine.log import EventLog
+from engine.providers.base import Provider
+from engine.providers.demo import DemoProvider
+from engine.providers.registry import Registry
+from engine.supervisor import Supervisor
+from resolvers.call import Policy, Services
+from resolvers.caller import CallerCache
+from resolvers.paging import Cursors
+from resolvers.tokens import TokenSigner
+
+
+@contextlib.asynccontextmanager
+async def running(
+    database: Database, *, providers: Sequence[Provider] | None = None, policy: Policy | None = None
+) -> AsyncIterator[Services]:
+    """With the demo model, unhurried by any pace, unless other providers are given."""
+    signer = TokenSigner(Ed25519PrivateKey.generate())
+    log = EventLog(database, LocalHub())
+    registry = Registry([DemoProvider(pace=0)] if providers is None else providers)
+    services = Services(
+        database=database,
+        supervisor=Supervisor(log),
+        registry=registry,
+        signer=signer,
+        cursors=Cursors(signer.derive("cursors")),
+        callers=CallerCache(),
+        policy=policy or Policy(),
+    )
+    await registry.refresh()
+    writer = asyncio.create_task(log.run())
+    try:
+        yield services
+        with anyio.fail_after(5):
+            await services.supervisor.close()
+            await log.flush()
+    finally:
+        writer.cancel()
+        await asyncio.gather(writer, return_exceptions=True)
+        await registry.close()

@@ -1,0 +1,234 @@
+"""Where the routes answer, who may use them, and how they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+import httpx2
+import msgspec
+import pytest
+
+from db.base import Database, StorageError
+from engine.events import ErrorCode, Failure
+from resolvers import errors
+from resolvers.access import PUBLIC
+from resolvers.call import Policy
+from resolvers.errors import GenerationFailed, InvalidInput, PublicError
+from rest_compat.endpoint import bare
+from rest_compat.errors import GENERATION_STATUS, Known, problem
+from rest_compat.health import alive
+from rest_compat.routes import OPERATIONS
+from rest_compat.shapes import Status
+from tests.rest_compat.conftest import Site, running
+
+pytestmark = pytest.mark.anyio
+
+
+def _problem(answer: httpx2.Response) -> tuple[int, str, str | None]:
+    """Status, code and parameter of an error, whose shape is the documented one."""
+    found = answer.json()
+    error = found["error"]
+    assert found == {
+        "error": {"message": found["message"], "type": error["type"], "code": found["code"], "param": error["param"]},
+        "message": found["message"],
+        "code": found["code"],
+        "request_id": answer.headers["x-request-id"],
+    }
+    return answer.status_code, error["code"], error["param"]
+
+
+async def test_health_needs_no_sign_in(site: Site) -> None:
+    async with site.stranger(authorization="Basic nonsense") as client:
+        for path in ("/healthz", "/health"):
+            answer = await client.get(path)
+            assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+        answer = await client.get("/ready")
+        assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
+        site.readiness.is_ready = False
+        answer = await client.get("/ready")
+        assert (answer.status_code, answer.json()) == (503, {"status": "not_ready"})
+
+
+async def test_guest_signs_in_with_any_body(site: Site) -> None:
+    async with site.stranger() as client:
+        for path, content in (("/auth", b""), ("/llm/auth", b"{}"), ("//llm//auth", b"\xff{")):
+            answer = await client.post(f"{site.url}{path}/guest-login", content=content)
+            found = answer.json()
+            assert answer.status_code == 201
+            assert answer.headers["cache-control"] == "no-store"
+            assert found == {
+                "user_id": found["user_id"],
+                "username": found["user_id"].replace("user_", "guest-"),
+                "principal_id": found["user_id"],
+                "access_token": found["access_token"],
+                "refresh_token": found["refresh_token"],
+                "token_type": "Bearer",
+                "expires_in": 3600,
+            }
+            headers = {"Authorization": f"Bearer {found['access_token']}"}
+            assert (await client.get("/v1/conversations", headers=headers)).status_code == 200
+
+
+async def test_routes_answer_under_every_prefix(site: Site) -> None:
+    for prefix in ("", "/llm", "/api/llm", "/"):
+        base = f"{site.url}{prefix}/v1"
+        id = (await site.client.post(f"{base}/conversations")).json()["id"]
+        assert (await site.client.get(f"{base}//conversations/{id}")).json()["id"] == id
+        assert (await site.client.get(f"{base}/models")).json()["first_id"] == "demo"
+        body = {"messages": [{"role": "user", "content": "Hi"}]}
+        assert (await site.client.post(f"{base}/chat/completions", json=body)).status_code == 200
+
+
+async def test_models_are_listed_and_found_by_names_with_slashes(site: Site) -> None:
+    model = {
+        "id": "demo",
+        "object": "model",
+        "created": 0,
+        "owned_by": "demo",
+        "model_display_name": "Demonstration",
+        "description": site.services.registry.entries()[0].info.description,
+        "capabilities": ["chat"],
+        "context_length": 8192,
+    }
+    async with site.stranger(authorization="Bearer stale") as client:
+        assert (await client.get("/v1/models")).json() == {
+            "object": "list",
+            "data": [model],
+            "first_id": "demo",
+            "last_id": "demo",
+            "has_more": False,
+            "total": 1,
+            "models": [model],
+        }
+        for path in ("/v1/models/demo", "/v1/models/demo/demo", "/v1/models/demo%2Fdemo"):
+            assert (await client.get(path)).json() == {**model, "data": model}
+        missing = await client.get("/v1/models/demos")
+    assert _problem(missing) == (404, "model_not_found", "model")
+    assert missing.json()["message"] == "model 'demos' not found; the nearest are demo"
+    assert [found.id async for found in site.openai.models.list()] == ["demo"]
+
+
+async def test_models_need_a_sign_in_where_guests_are_not_allowed(database: Database) -> None:
+    async with running(database, policy=Policy(guests_allowed=False)) as site:
+        async with site.stranger() as client:
+            assert _problem(await client.get("/v1/models")) == (401, "unauthenticated", None)
+            assert _problem(await client.get("/v1/models/demo")) == (401, "unauthenticated", None)
+            assert _problem(await client.post("/auth/guest-login")) == (403, "forbidden", None)
+        assert (await site.client.get("/v1/models/demo")).status_code == 200
+
+
+CREDENTIALS: Sequence[tuple[list[tuple[str, str]], int]] = [
+    ([], 401),
+    ([("authorization", "Bearer")], 401),
+    ([("authorization", "Bearer nonsense")], 401),
+    ([("authorization", "Bearer ünsinn")], 401),
+    ([("authorization", "Basic {token}")], 401),
+    ([("authorization", "{token}")], 401),
+    ([("x-api-key", "sk_unknown")], 401),
+    ([("authorization", "Bearer {token}"), ("x-api-key", "sk_other")], 400),
+    ([("authorization", "Bearer {token}"), ("authorization", "Bearer other")], 400),
+    ([("authorization", "bearer   {token}")], 200),
+    ([("x-api-key", "{token}")], 200),
+    ([("authorization", "Bearer {token}"), ("x-api-key", "{token}"), ("apikey", "")], 200),
+]
+
+
+async def test_credential_is_taken_from_one_place(site: Site) -> None:
+    codes = {401: "unauthenticated", 400: "conflicting_credentials"}
+    async with site.stranger() as client:
+        for headers, status in CREDENTIALS:
+            given = [(name.encode(), value.format(token=site.token).encode("latin-1")) for name, value in headers]
+            answer = await client.get("/v1/conversations", headers=given)
+            assert (headers, answer.status_code) == (headers, status)
+            assert answer.headers.get("www-authenticate") == ("Bearer" if status == 401 else None)
+            if status != 200:
+                assert _problem(answer) == (status, codes[status], None)
+
+
+async def test_every_route_that_is_not_public_refuses_strangers(site: Site) -> None:
+    closed = [one for one in OPERATIONS if one.scope != PUBLIC]
+    assert len(closed) == 8
+    async with site.stranger() as client:
+        for one in closed:
+            answer = await client.request(one.method, one.path.replace("{id}", "conv_1"), content=b"not read")
+            assert _problem(answer) == (401, "unauthenticated", None)
+
+
+async def test_token_without_the_scope_is_forbidden(site: Site) -> None:
+    token = site.services.signer.sign("user_1", "ses_1", "guest", frozenset({"read"}))
+    async with site.stranger(authorization=f"Bearer {token}") as client:
+        answer = await client.post("/v1/conversations")
+    assert _problem(answer) == (403, "forbidden", None)
+    assert answer.json()["error"]["type"] == "permission_error"
+
+
+async def test_head_answers_as_get_without_a_body(site: Site) -> None:
+    got, head = await site.client.get("/v1/models"), await site.client.head("/v1/models")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == got.headers["content-length"]
+
+
+async def test_unknown_paths_and_methods_are_refused_in_json(site: Site) -> None:
+    for path in ("/", "/v1", "/v1/nothing", "/llm/healthz", "/api/v1/models", "/v1/conversations/a/b/c"):
+        assert _problem(await site.client.get(path)) == (404, "not_found", None)
+    answer = await site.client.put("/v1/conversations")
+    assert _problem(answer) == (405, "method_not_allowed", None)
+    assert sorted(answer.headers["allow"].split(", ")) == ["GET", "HEAD", "POST"]
+
+
+def test_operation_without_a_scope_is_refused_at_the_start() -> None:
+    with pytest.raises(ValueError, match="GET /x declares no scope"):
+        bare("GET", "/x", "", alive, response=Status)
+
+
+def test_every_public_error_has_its_answer() -> None:
+    leaves = {found for found in vars(errors).values() if isinstance(found, type) and issubclass(found, PublicError)}
+    assert set(get_args(Known)) == {found for found in leaves if found.__bases__ == (PublicError,)}
+    assert set(GENERATION_STATUS) == set(ErrorCode)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind", "code", "param"),
+    [
+        (InvalidInput("m", field="activeBranch[0].someName"), 400, "invalid_request_error", "invalid_request", "active_branch[0].some_name"),
+        (InvalidInput("m", code="too_long"), 400, "invalid_request_error", "too_long", None),
+        (errors.Conflict("m"), 409, "invalid_request_error", "conflict", None),
+        (errors.RateLimited("m", retry_after=0.2), 429, "rate_limit_error", "rate_limited", None),
+        (errors.TooLarge("m"), 413, "invalid_request_error", "too_large", None),
+        (errors.Unavailable("m"), 503, "server_error", "unavailable", None),
+        (GenerationFailed(Failure(ErrorCode.INTERNAL, "m")), 500, "server_error", "internal", None),
+        (GenerationFailed(Failure(ErrorCode.WORKER_LOST, "m")), 503, "server_error", "worker_lost", None),
+        (StorageError("secret"), 503, "server_error", "storage_unavailable", None),
+        (StorageError("secret", is_full=True), 507, "server_error", "storage_full", None),
+    ],
+)  # fmt: skip
+def test_error_is_answered_with_status_type_and_code(
+    error: PublicError | StorageError, status: int, kind: str, code: str, param: str | None
+) -> None:
+    wrong = problem(error)
+    found = msgspec.json.decode(wrong.body("req_1"))
+    message = found["message"]
+    assert "secret" not in message
+    assert wrong.status == status
+    assert found == {
+        "error": {"message": message, "type": kind, "code": code, "param": param},
+        "message": message,
+        "code": code,
+        "request_id": "req_1",
+    }
+    has_wait = status in (429, 503) and not isinstance(error, GenerationFailed)
+    assert wrong.all_headers() == ([(b"retry-after", b"1")] if has_wait else [])
+
+
+async def test_database_that_is_away_is_a_503_that_says_when_to_come_back(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: object) -> object:
+        raise StorageError("postgresql://user:hunter2@db failed")
+
+    monkeypatch.setattr(type(site.services.database), "read", away)
+    answer = await site.client.get("/v1/conversations")
+    assert _problem(answer) == (503, "storage_unavailable", None)
+    assert answer.headers["retry-after"] == "1"
+    assert "hunter2" not in answer.text
