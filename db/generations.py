@@ -51,6 +51,17 @@ async def batches_after(
     return [(last_seq, payload) for last_seq, payload in rows]
 
 
+async def last_stored(session: ReadSession, generation_id: str) -> int:
+    """The number of the last event in the database, 0 when there is none."""
+    last = await session.scalar(
+        select(EventBatch.last_seq)
+        .where(EventBatch.generation_id == generation_id)
+        .order_by(EventBatch.first_seq.desc())
+        .limit(1)
+    )
+    return last or 0
+
+
 async def fenced(session: WriteSession, attempts: Sequence[tuple[str, int]]) -> set[str]:
     """Which of these (id, attempt) may still be written, locked until the transaction ends."""
     found = await session.scalars(

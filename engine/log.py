@@ -15,7 +15,8 @@ from sqlalchemy.exc import IntegrityError
 
 from db import generations
 from db.base import Sessions, StorageError, WriteSession
-from engine.events import GenerationEvent, Terminal, decode, encode, is_terminal
+from engine import replay
+from engine.events import GenerationEvent, Terminal, encode, is_terminal
 from engine.hub import Hub
 
 _log = structlog.get_logger()
@@ -25,7 +26,6 @@ Settle = Callable[[WriteSession], Awaitable[None]]
 SHORTEST_PAUSE = 0.005
 LONGEST_PAUSE = 0.05
 RING_EVENTS = 4096
-REPLAY_BATCHES = 64
 POLL = 1.0
 
 
@@ -277,7 +277,8 @@ class EventLog:
     async def follow(self, generation_id: str, after: int) -> AsyncGenerator[list[GenerationEvent]]:
         """The events past `after`, in order, in the batches in which they became visible; ends after the terminal one.
 
-        The lists are shared by all followers: read them, never change them. Ends without a terminal event only when that
+        Whoever is more than `replay.FAR` events behind gets one Snapshot instead of them. The lists are shared by all
+        followers: read them, never change them. Ends without a terminal event only when that
         is not past `after`, or when the generation is gone (deleted, or taken over and pruned).
         """
         journal = self._journals.get(generation_id)
@@ -286,7 +287,7 @@ class EventLog:
                 if journal is not None and journal.is_lost:
                     journal = None
                 kept = journal.after(after) if journal is not None else None
-                events = kept if kept is not None else await self._replay(generation_id, after)
+                events = kept if kept is not None else await replay.events_after(self._database, generation_id, after)
                 if events:
                     after = events[-1].seq
                     yield events
@@ -296,20 +297,10 @@ class EventLog:
                     return
                 elif journal is not None:
                     await watch.beyond(after)
-                elif await self._is_over(generation_id, after):
+                elif await replay.is_over(self._database, generation_id, after):
                     return
                 else:
                     # It runs in another process: without a shared hub, look again before long.
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(POLL):
                             await watch.beyond(max(after, watch.number))
-
-    async def _replay(self, generation_id: str, after: int) -> list[GenerationEvent]:
-        async with self._database.read() as session:
-            batches = await generations.batches_after(session, generation_id, after, limit=REPLAY_BATCHES)
-        events = [event for _, payload in batches for event in decode(payload)]
-        return [event for event in events if event.seq > after] if events and events[0].seq <= after else events
-
-    async def _is_over(self, generation_id: str, after: int) -> bool:
-        async with self._database.read() as session:
-            return await generations.is_over(session, generation_id, after)

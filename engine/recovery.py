@@ -28,7 +28,7 @@ from engine.events import (
 )
 from engine.hub import Hub
 from engine.supervisor import LEASE, Supervisor
-from engine.turn import Transcript
+from engine.transcript import Transcript
 
 _log = structlog.get_logger()
 

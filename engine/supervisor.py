@@ -35,6 +35,7 @@ from engine.events import (
 )
 from engine.log import EventLog, Journal
 from engine.providers.base import ChatRequest, Provider, UpstreamError
+from engine.transcript import Transcript
 
 _log = structlog.get_logger()
 
@@ -79,7 +80,7 @@ class Run:
     def __init__(self, spec: Spec, journal: Journal) -> None:
         self.spec = spec
         self.journal = journal
-        self.transcript = turn.Transcript()
+        self.transcript = Transcript()
         self.tap = turn.Tap() if spec.request.wants_raw else None
         self.status = GenerationStatus.RUNNING
         self.usage = Usage()

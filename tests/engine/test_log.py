@@ -10,9 +10,10 @@ import anyio
 import pytest
 from sqlalchemy import select
 
-from db.base import Database, ReadSession, StorageError, WriteSession, new_id
+from db import generations
+from db.base import Database, ReadSession, StorageError, WriteSession, new_id, now
 from db.models import EventBatch, Generation, GenerationStatus, UsageRecord, User
-from engine.events import Completed, GenerationEvent, TextDelta
+from engine.events import Completed, GenerationEvent, Snapshot, TextDelta
 from engine.hub import LocalHub
 from engine.log import RING_EVENTS, EventLog
 
@@ -38,6 +39,11 @@ async def a_generation(database: Database) -> str:
         session.add(generation)
         await session.flush()
         return generation.id
+
+
+async def finish(database: Database, id: str, last_seq: int) -> None:
+    async with database.write() as session:
+        await generations.finish(session, id, 1, {"last_seq": last_seq, "finished_at": now()})
 
 
 async def seen(log: EventLog, id: str, after: int = 0) -> list[tuple[int, str]]:
@@ -113,6 +119,34 @@ async def test_a_follower_older_than_the_ring_reads_the_database(database: Datab
         assert len(journal.after(journal.last_seq - RING_EVENTS // 2) or []) == RING_EVENTS // 2
         await journal.finish(Completed())
         assert [number for number, _ in await seen(log, id)] == list(range(1, 2 * RING_EVENTS + 2))
+
+
+async def test_a_follower_too_far_behind_gets_one_snapshot_then_deltas(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.replay.FAR", 10)
+    log = EventLog(database, LocalHub())
+    id = await a_generation(database)
+    async with writing(log):
+        journal = log.open(id, 1, is_durable=True)
+        for n in range(20):
+            journal.append(words(f"{n} "))
+            await journal.drained()
+        log.close(journal)
+        follower = log.follow(id, 3)
+        with anyio.fail_after(5):
+            [snapshot] = await anext(follower)
+        text = "".join(f"{n} " for n in range(20))
+        assert snapshot == Snapshot(seq=20, text=text)
+        journal.append(words("on"))
+        await journal.finish(Completed())
+        await finish(database, id, 22)
+        with anyio.fail_after(5):
+            rest = [event async for batch in follower for event in batch]
+        assert rest == [TextDelta(seq=21, text="on"), Completed(seq=22)]
+        whole = [event async for batch in log.follow(id, 0) for event in batch]
+        assert whole == [Snapshot(seq=21, text=text + "on"), Completed(seq=22)]
+        assert await seen(log, id, after=15) == [*((n + 1, f"{n} ") for n in range(15, 20)), (21, "on"), (22, "end")]
 
 
 async def test_many_generations_share_commits(database: Database) -> None:
