@@ -97,6 +97,7 @@ class Base(DeclarativeBase):
         str: Text,
         datetime: UtcDateTime,
         dict[str, object]: JSON().with_variant(JSONB(), "postgresql"),
+        list[str]: JSON().with_variant(JSONB(), "postgresql"),
         list[dict[str, object]]: JSON().with_variant(JSONB(), "postgresql"),
     }
 
