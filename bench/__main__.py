@@ -95,7 +95,7 @@ def _show(rows: Sequence[Mapping[str, object]], rounds: int) -> None:
         figures = [f"{row[name]:,.0f}" for name in ("direct", "bare", "loquent")]
         mark = "*" if row["is_near_ceiling"] else " "
         table.add_row(str(row["measure"]), str(row["unit"]), *figures, f"{row['ratio']:.2f}{mark}")
-    Console().print(table)
+    Console(width=110).print(table)
     print(_NOTES)
 
 

@@ -123,13 +123,13 @@ MEASURES = (
     Measure("first", "first token, 1 client, p50", "latency", "µs", _streams(1, 4, 0, 1.0), lambda r: r.first),
     Measure("stream", "streamed chunks, 32 streams", "rate", "/s", _streams(32, 200, 0, 1.0), _word_rate),
     Measure("stream", "streamed chunks, 128 streams", "rate", "/s", _streams(128, 200, 0, 1.2), _word_rate),
-    Measure("paced", "CPU a chunk, 64 streams × 50/s", "cpu", "µs", _streams(64, 200, 20, 2.0), _word_cpu),
+    Measure("paced", "CPU a chunk, 64 streams, 50/s", "cpu", "µs", _streams(64, 200, 20, 2.0), _word_cpu),
     *(
-        Measure("live", f"live subscription tokens, {n}", "rate", "/s", _sockets(n, is_live=True), _word_rate)
+        Measure("live", f"live tokens, {n} subscriptions", "rate", "/s", _sockets(n, is_live=True), _word_rate)
         for n in (1, 32, 128)
     ),
     *(
-        Measure("replay", f"replayed subscription tokens, {n}", "rate", "/s", _sockets(n, is_live=False), _word_rate)
+        Measure("replay", f"replayed tokens, {n} subscriptions", "rate", "/s", _sockets(n, is_live=False), _word_rate)
         for n in (1, 32, 128)
     ),
 )

@@ -66,7 +66,8 @@ class Failure(msgspec.Struct, frozen=True):
     is_retryable: bool = False
 
 
-class Event(msgspec.Struct, tag_field="type", omit_defaults=True):
+# Tokens are many and refer to nothing that refers back, so the collector need not walk them.
+class Event(msgspec.Struct, tag_field="type", omit_defaults=True, gc=False):
     """One numbered event. `seq` counts 1, 2, 3 … without holes and is 0 only until the log has taken it."""
 
     seq: int = 0

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import aiohttp
 import msgspec
+from yarl import URL
 
+from engine.addresses import is_public
 from engine.events import ErrorCode
 from engine.providers.base import UpstreamError
 
@@ -22,6 +27,8 @@ _SHOWN_MESSAGE = 500
 _CONTEXT_PHRASES = ("context length", "context size", "context window", "maximum context", "prompt is too long")
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 
+_CLOSED = "The address cannot be reached, or is not a public one"
+
 _failures = (aiohttp.ClientError, TimeoutError, OSError)
 
 
@@ -32,6 +39,23 @@ class Timeouts:
     connect: float = 10.0
     first_byte: float = 120.0
     idle: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What a client may connect to when users choose the address. `total` in seconds, for a whole answer."""
+
+    ports: frozenset[int] = frozenset({80, 443})
+    is_allowed: Callable[[str], bool] = is_public
+    total: float = 30.0
+
+    def open(self, place: aiohttp.AddrInfoType) -> socket.socket:
+        """A socket for the very address that is connected to next, so that no second look at a name can change it."""
+        family, kind, protocol, _, address = place
+        host, port = address[:2]
+        if port not in self.ports or not self.is_allowed(str(host)):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return socket.socket(family, kind, protocol)
 
 
 class Unreachable(UpstreamError):
@@ -108,13 +132,22 @@ class ResponseStream:
 
 
 class HttpClient:
-    """Shared by all adapters of a process. No proxies or netrc from the environment, no cookies, no redirects."""
+    """Shared by all adapters of a process. No proxies or netrc from the environment, no cookies, no redirects.
 
-    def __init__(self, timeouts: Timeouts | None = None, *, connections_per_host: int = 512) -> None:
+    With a guard it is the door for addresses that users supply: it connects to nothing that the guard does not allow, and
+    takes an answer only as it is, not packed. Whether such an address is closed, silent or unknown is not told.
+    """
+
+    def __init__(
+        self, timeouts: Timeouts | None = None, *, connections_per_host: int = 512, guard: Guard | None = None
+    ) -> None:
         self._timeouts = timeouts or Timeouts()
         self._connections_per_host = connections_per_host
+        self._guard = guard
         self._client_timeout = aiohttp.ClientTimeout(
-            total=None, connect=self._timeouts.connect, sock_read=self._timeouts.first_byte
+            total=guard.total if guard is not None else None,
+            connect=self._timeouts.connect,
+            sock_read=self._timeouts.first_byte,
         )
         self._session: aiohttp.ClientSession | None = None
 
@@ -148,8 +181,14 @@ class HttpClient:
         try:
             response = await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
         except (*_failures, ValueError) as error:
-            raise _renamed(error, has_answered=False) from error
+            renamed = _renamed(error, has_answered=False)
+            if self._guard is not None and isinstance(renamed, Unreachable):
+                raise Unreachable(ErrorCode.UNAVAILABLE, _CLOSED) from None
+            raise renamed from error
         stream = ResponseStream(response, self._timeouts.idle)
+        if self._guard is not None and response.headers.get("Content-Encoding", "identity") != "identity":
+            stream.close()
+            raise UpstreamError(ErrorCode.PROVIDER_PROTOCOL, "The answer came packed, which was not asked for")
         if response.status == 200:
             return stream
         try:
@@ -161,13 +200,26 @@ class HttpClient:
 
     def _make_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, limit_per_host=self._connections_per_host),
+            connector=aiohttp.TCPConnector(
+                limit=0,
+                limit_per_host=self._connections_per_host,
+                socket_factory=self._guard.open if self._guard is not None else None,
+            ),
+            auto_decompress=self._guard is None,
             cookie_jar=aiohttp.DummyCookieJar(),
             # Compression would hold tokens back, and costs more than the few bytes of an answer.
             headers={"User-Agent": "loquent", "Content-Type": "application/json", "Accept-Encoding": "identity"},
             timeout=self._client_timeout,
             trust_env=False,
         )
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port, in one spelling for each place. Raises ValueError for what is no address of HTTP."""
+    found = URL(url)
+    if found.scheme not in ("http", "https"):
+        raise ValueError("not an address of HTTP")
+    return str(found.origin())
 
 
 async def _read_at_most(stream: ResponseStream, limit: int) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import secrets
 from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl
 
@@ -13,7 +12,7 @@ import strawberry
 from graphql import OperationType
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from graph.errors import RequestError, describe
+from graph.errors import RequestError, describe, new_request_id
 from graph.limits import Limits
 from graph.operation import Abandoned, Operations, Request, check, decode, refuse
 from graph.socket import Socket, is_welcome
@@ -162,8 +161,8 @@ async def _read(receive: Receive, most: int) -> bytes:
 
 
 async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    # After a whole request nothing else can come.
+    await receive()
 
 
 async def _respond(send: Send, status: int, media: str, headers: Mapping[str, str], body: bytes) -> None:
@@ -289,7 +288,7 @@ def _header(scope: Scope, name: bytes) -> str:
 def _request_id(scope: Scope) -> str:
     """The id that the middleware gave the request, where there is one."""
     given = scope.get("state", {}).get("request_id")
-    return given if isinstance(given, str) else secrets.token_hex(12)
+    return given if isinstance(given, str) else new_request_id()
 
 
 def _not_allowed(allow: str, message: str) -> RequestError:

@@ -37,7 +37,7 @@ from graph.errors import RequestError, located
 from graph.limits import Limits, Scale, TooDeep, Weight, fragments_of
 
 # graphql-core's own bound on comparing fields lets one document take a second; no honest one comes near this.
-overlapping_fields_can_be_merged.MAX_COMPLEXITY_BUDGET = 50_000
+overlapping_fields_can_be_merged.MAX_COMPLEXITY_BUDGET = 20_000
 
 # Only a document that matches can hold a literal that must be refused, so only such a one is walked.
 _SUSPECT = re.compile(r"\\u|[0-9]{300}|[0-9.][eE]\+?[0-9]{3}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping
 from typing import assert_never
 
@@ -38,6 +39,11 @@ Known = (
 )
 Extensions = dict[str, object]
 MASK = "Something went wrong on our side"
+
+
+def new_request_id() -> str:
+    """For what no middleware has named: each operation of a socket."""
+    return f"req_{secrets.token_hex(12)}"
 
 
 class RequestError(Exception):

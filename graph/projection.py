@@ -164,19 +164,15 @@ class _Compiler:
 
 def _origin(type_: GraphQLObjectType) -> type:
     """The one class whose objects, when it is exactly theirs, resolve to this type."""
-    definition = type_.extensions.get(_DEFINITION)
-    if not isinstance(definition, StrawberryObjectDefinition):
-        raise _NotPlain
-    if definition.is_type_of is not None or definition.concrete_of is not None or definition.is_graphql_generic:
+    definition: StrawberryObjectDefinition = type_.extensions[_DEFINITION]
+    if definition.is_type_of is not None or definition.concrete_of is not None:
         raise _NotPlain
     return definition.origin
 
 
 def _attribute(field: GraphQLField) -> str:
-    definition = field.extensions.get(_DEFINITION)
-    if not isinstance(definition, StrawberryField) or not definition.is_basic_field or field.args:
-        raise _NotPlain
-    if definition.default_resolver is not getattr:
+    definition: StrawberryField = field.extensions[_DEFINITION]
+    if not definition.is_basic_field or definition.default_resolver is not getattr:
         raise _NotPlain
     return definition.python_name
 

@@ -120,8 +120,8 @@ class Query:
         return shaped(Model.from_entry, catalog.model(info.context.call, name))
 
     @resolved("This server.")
-    async def server(self, info: Info) -> ServerInfo:
-        return ServerInfo(version=health.version(), is_ready=await health.is_ready(info.context.call))
+    def server(self, info: Info) -> ServerInfo:
+        return ServerInfo(version=health.version())
 
 
 async def _node(context: Context, id: str) -> Node | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import time
 from collections.abc import Iterable
 from contextlib import aclosing
@@ -15,9 +14,9 @@ import structlog
 from graphql import OperationType
 from starlette.types import Message, Receive, Scope, Send
 
-from graph.errors import RequestError
+from graph.errors import RequestError, new_request_id
 from graph.limits import Limits
-from graph.operation import Operations, Request, decode
+from graph.operation import Operations, Prepared, Request, decode
 from resolvers.access import check_storable
 from resolvers.call import Call, Services
 from resolvers.caller import Caller
@@ -32,6 +31,8 @@ _LONGEST_CREDENTIAL = 8192
 _LONGEST_REASON = 123
 # How long a client that is told to go may take to read that.
 _FAREWELL_SECONDS = 1.0
+# After so many frames of one operation the others have their turn.
+_FRAMES_A_TURN = 64
 _CREDENTIAL_KEYS = ("Authorization", "authorization", "token", "x-api-key", "X-API-Key")
 
 
@@ -67,7 +68,6 @@ class Socket:
         "_caller",
         "_deadline",
         "_is_acknowledged",
-        "_is_over",
         "_limits",
         "_live",
         "_operations",
@@ -78,6 +78,7 @@ class Socket:
         "_tasks",
         "_verdict",
         "_watch",
+        "_writing",
         "closed",
     )
 
@@ -91,12 +92,14 @@ class Socket:
         self._send = send
         self._caller: Caller | None = None
         self._is_acknowledged = False
-        self._is_over = False
         self._live: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        # Mutations under way: they are finished whoever leaves, as over HTTP, so that nothing stays half done.
+        self._writing: set[asyncio.Task[None]] = set()
         self._scope = asyncio.timeout(None)
         self._verdict: _Closed | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(limits.init_seconds, self.end, 4408, "Connection initialisation timeout")
         self._watch: asyncio.TimerHandle | None = None
         self._blocked = 0
         self._blocked_since = 0.0
@@ -130,8 +133,6 @@ class Socket:
 
     async def _attend(self) -> _Closed | None:
         """Reads until the client leaves (None) or has to go."""
-        loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(self._limits.init_seconds, self.end, 4408, "Connection initialisation timeout")
         try:
             async with self._scope:
                 while self._verdict is None:
@@ -147,12 +148,11 @@ class Socket:
 
     async def _release(self) -> None:
         """Cancels all operations and waits for their clean-up."""
-        self._is_over = True
-        for timer in (self._deadline, self._watch):
-            if timer is not None:
-                timer.cancel()
+        self._deadline.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
         self._live.clear()
-        for task in self._tasks:
+        for task in self._tasks - self._writing:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
@@ -187,8 +187,7 @@ class Socket:
             self._caller = authenticate(self._services, _credential(payload))
         except Unauthenticated as error:
             raise _Closed(4403, "Forbidden") from error
-        if self._deadline is not None:
-            self._deadline.cancel()
+        self._deadline.cancel()
         self._is_acknowledged = True
         if self._caller is not None:
             loop = asyncio.get_running_loop()
@@ -207,7 +206,7 @@ class Socket:
         request = _asked(message)
         if len(self._live) >= self._limits.operations_per_socket:
             sentence = f"A socket carries at most {self._limits.operations_per_socket} operations at once"
-            await self._refuse(id, RequestError(sentence, "TOO_MANY_REQUESTS"), secrets.token_hex(12))
+            await self._refuse(id, RequestError(sentence, "TOO_MANY_REQUESTS"), new_request_id())
             return
         task = asyncio.create_task(self._operate(id, request))
         self._live[id] = task
@@ -216,21 +215,13 @@ class Socket:
 
     def _complete(self, message: ClientMessage) -> None:
         task = self._live.pop(_id(message), None)
-        if task is not None:
+        if task is not None and task not in self._writing:
             task.cancel()
 
     async def _operate(self, id: str, request: Request) -> None:
-        call = Call(self._services, self._caller, secrets.token_hex(12))
+        call = Call(self._services, self._caller, new_request_id())
         try:
-            prepared = self._operations.prepare(request)
-            opening = f'{{"id":{_encoder.encode(id).decode()},"type":"next","payload":'
-            if prepared.kind is OperationType.SUBSCRIPTION:
-                async with aclosing(self._operations.events(prepared, call)) as events:
-                    async for event in events:
-                        await self._transmit(f"{opening}{event.decode()}}}")
-            else:
-                answer = await self._operations.answer(prepared, call)
-                await self._transmit(f"{opening}{answer.decode()}}}")
+            await self._run(id, self._operations.prepare(request), call)
         except RequestError as error:
             if self._retire(id):
                 await self._refuse(id, error, call.request_id)
@@ -238,9 +229,34 @@ class Socket:
             if self._retire(id):
                 await self._transmit(_encoder.encode({"id": id, "type": "complete"}).decode())
 
+    async def _run(self, id: str, prepared: Prepared, call: Call) -> None:
+        opening = f'{{"id":{_encoder.encode(id).decode()},"type":"next","payload":'
+        task = asyncio.current_task()
+        if prepared.kind is OperationType.MUTATION and task is not None:
+            self._writing.add(task)
+        if prepared.kind is not OperationType.SUBSCRIPTION:
+            answer = await self._operations.answer(prepared, call)
+            if self._is_live(id):
+                await self._transmit(f"{opening}{answer.decode()}}}")
+            return
+        sent = 0
+        async with aclosing(self._operations.events(prepared, call)) as events:
+            async for event in events:
+                if not self._is_live(id):
+                    break
+                await self._transmit(f"{opening}{event.decode()}}}")
+                sent += 1
+                if sent % _FRAMES_A_TURN == 0:
+                    # With a log that is all there and a client that reads fast, nothing else makes this loop wait.
+                    await asyncio.sleep(0)
+
+    def _is_live(self, id: str) -> bool:
+        """Whether the id still belongs to this operation, which may have swallowed its cancellation."""
+        return self._live.get(id) is asyncio.current_task()
+
     def _retire(self, id: str) -> bool:
         """Frees the id before the client reads of the end, for it may use it again at once. False when it has done so."""
-        if self._live.get(id) is not asyncio.current_task():
+        if not self._is_live(id):
             return False
         del self._live[id]
         return True
@@ -251,6 +267,7 @@ class Socket:
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._writing.discard(task)
         if task.cancelled():
             return
         error = task.exception()
@@ -260,8 +277,6 @@ class Socket:
 
     async def _transmit(self, text: str) -> None:
         """Sends one frame. A client that does not take it in time is dropped."""
-        if self._is_over:
-            return
         loop = asyncio.get_running_loop()
         if self._blocked == 0:
             self._blocked_since = loop.time()

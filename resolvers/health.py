@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 
 from resolvers.call import Call
 
 
+@functools.cache
 def version() -> str:
     return importlib.metadata.version("loquent")
 

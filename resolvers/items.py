@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from db import conversations, items
 from db.base import now
 from db.items import Line
-from db.models import Conversation, Item
+from db.models import Conversation, Item, ItemStatus
+from engine import prompt
 from resolvers.access import READ, WRITE, require
 from resolvers.call import Call
 from resolvers.contents import NewItem
@@ -48,13 +49,14 @@ async def open_conversation(call: Call, conversation_id: str) -> Opened:
         if conversation is None or line is None:
             raise NotFound("conversation", conversation_id)
         rows = await items.newest(session, line, LARGEST_SIZE)
-    return Opened(conversation, Listing(rows, len(rows) < line.length, line.length))
+    return Opened(conversation, Listing(_live(call, rows), len(rows) < line.length, line.length))
 
 
 async def by_ids(call: Call, ids: Sequence[str]) -> list[Item | None]:
     caller = require(call, READ)
     async with call.read() as session:
         found = await items.by_ids(session, ids, caller.user_id)
+    _live(call, found.values())
     return [found.get(id) for id in ids]
 
 
@@ -96,10 +98,22 @@ async def listing(call: Call, conversation_id: str, part: Slice) -> Listing[Item
         end = min(start + part.limit, line.length)
         past, until = (line.length - end, line.length - start) if part.is_descending else (start, end)
         found = await items.in_ranges(session, [(line.branch_id, past, until)])
-    rows = found[line.branch_id]
+    rows = _live(call, found[line.branch_id])
     if part.is_descending:
         rows.reverse()
     return Listing(rows, end < line.length, line.length)
+
+
+def _live(call: Call, rows: Iterable[Item]) -> list[Item]:
+    """The rows, with what has been said so far in those that are being written in this process."""
+    found = list(rows)
+    for row in found:
+        if row.status == ItemStatus.IN_PROGRESS and row.generation_id is not None:
+            run = call.services.supervisor.find(row.generation_id)
+            if run is not None:
+                said = run.transcript
+                row.content = prompt.said(said.text, said.reasoning, said.tool_calls)
+    return found
 
 
 def _range(call: Call, line: Line, window: Window) -> tuple[int, int]:
@@ -118,7 +132,7 @@ def _range(call: Call, line: Line, window: Window) -> tuple[int, int]:
 def _page(call: Call, line: Line, rows: Sequence[Item], bounds: tuple[int, int]) -> Page[Item]:
     past, until = bounds
     cursors = [cursor(call, row) for row in rows]
-    return Page(rows, cursors, has_next=until < line.length, has_previous=past > 0)
+    return Page(_live(call, rows), cursors, has_next=until < line.length, has_previous=past > 0)
 
 
 def _scope(branch_id: str) -> str:

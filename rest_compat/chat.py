@@ -12,7 +12,6 @@ from engine.events import (
     Cancelled,
     Completed,
     Failed,
-    FinishReason,
     Incomplete,
     Terminal,
 )
@@ -74,8 +73,9 @@ def _whole(run: Run) -> bytes:
     raw = run.tap.take() if run.tap is not None else b""
     if raw:
         return raw
-    default = end.finish_reason if isinstance(end, (Completed, Incomplete)) else FinishReason.STOP
-    return completion(_head(run), said, run.transcript.finish_reasons, run.usage, default=default)
+    assert isinstance(end, (Completed, Incomplete)), "nothing follows the end of a run"
+    reasons = run.transcript.finish_reasons if isinstance(end, Completed) else {}
+    return completion(_head(run), said, reasons, run.usage, default=end.finish_reason)
 
 
 async def _pieces(call: Call, run: Run, *, includes_usage: bool) -> AsyncGenerator[bytes]:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import strawberry
 
+from graph.relay import Info, resolved
+from resolvers import health
+
 
 @strawberry.type(description="This server.")
 class ServerInfo:
     version: str = strawberry.field(description="Its version.")
-    is_ready: bool = strawberry.field(description="Whether it can do its work now.")
+
+    @resolved("Whether it can do its work now.")
+    async def is_ready(self, info: Info) -> bool:
+        return await health.is_ready(info.context.call)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 import anyio
 import strawberry
+from strawberry.scalars import JSON
 
 from db.base import StorageError
 from engine.events import ErrorCode, Failure
@@ -135,8 +137,20 @@ class Query:
         return None  # type: ignore[return-value]
 
     @strawberry.field
-    def things(self, first: int = 20) -> ThingConnection:
-        return ThingConnection(nodes=[Thing(id=strawberry.ID(str(i)), name="a") for i in range(first)])
+    def things(self, first: int | None = 20) -> ThingConnection:
+        return ThingConnection(nodes=[Thing(id=strawberry.ID(str(i)), name="a") for i in range(first or 0)])
+
+    @strawberry.field
+    def twice(self, number: int = 1) -> int:
+        return 2 * number
+
+    @strawberry.field
+    def picks(self, ids: list[strawberry.ID]) -> list[Thing]:
+        return [Thing(id=id, name=None) for id in ids]
+
+    @strawberry.field
+    def unspeakable(self) -> JSON | None:
+        return object()  # type: ignore[return-value]
 
     @strawberry.field
     def choose(self, choice: Choice) -> str:
@@ -192,6 +206,10 @@ class Moody(Event):
         _stages[stage].loaders.append(info.context.loaders)
         return True
 
+    @strawberry.field
+    async def later(self) -> int:
+        return self.seq
+
 
 @strawberry.type
 class Subscription:
@@ -208,6 +226,10 @@ class Subscription:
         yield Text(seq=4, text=None)  # type: ignore[arg-type]
 
     @strawberry.subscription
+    async def scored(self, by: float) -> AsyncGenerator[float]:
+        yield by
+
+    @strawberry.subscription
     async def moods(self) -> AsyncGenerator[Moody]:
         for seq in (1, 2):
             yield Moody(seq=seq, moods=[])
@@ -216,6 +238,15 @@ class Subscription:
     async def forever(self, stage: str) -> AsyncGenerator[int]:
         yield 1
         await _stages[stage].play()
+        yield 2
+
+    @strawberry.subscription
+    async def stubborn(self, stage: str, how: str | None = None) -> AsyncGenerator[int]:
+        yield 1
+        with contextlib.suppress(asyncio.CancelledError):
+            await _stages[stage].play()
+        if how is not None:
+            raise ERRORS[how]
         yield 2
 
     @strawberry.subscription

@@ -122,10 +122,35 @@ def test_introspection_that_walks_in_circles_is_refused() -> None:
         ("{a:things(first:5){nodes{id}} b:things(first:5){nodes{id}}}", {}, 12),
         ("{...A} fragment A on Query{things(first:5){nodes{...B}}} fragment B on Thing{id}", {}, 6),
         ("query($n:Int!){things(first:$n){nodes{id}}}", {"n": 7}, 101),
+        ("{things(first:null){nodes{id}}}", {}, 21),
+        ('{picks(ids:["a","b"]){parts(first:3){nodes{id}}}}', {}, 1 + 2 * (1 + 3)),
     ],
 )
 def test_cost_counts_the_objects_that_may_be_fetched(source: str, variables: dict[str, object], expected: int) -> None:
     assert cost(source, variables) == expected
+
+
+def test_ids_of_a_variable_count_as_many_as_they_are() -> None:
+    source = "query($ids:[ID!]!){picks(ids:$ids){parts(first:3){nodes{id}}}}"
+    assert cost(source, {"ids": ["a", "b"]}, most=30) == 1 + 2 * (1 + 3)
+
+
+@pytest.mark.parametrize("source", ["{hello{a{b}}}", "{nothing{a{b(first:1){c}}}}", "{things{nothing(first:1){a}}}"])
+def test_unknown_field_is_left_to_the_validation(source: str) -> None:
+    assert refusal(source)["code"] == "GRAPHQL_VALIDATION_FAILED"
+
+
+@pytest.mark.parametrize("literal", ['"\\u0041"', '"1e999"', '"' + "9" * 400 + '"'])
+def test_harmless_literal_that_looks_suspicious_passes(literal: str) -> None:
+    documents().by_source("{echo(text:" + literal + ") things(first:3){nodes{id}}}")
+
+
+def test_number_within_the_range_of_a_float_passes() -> None:
+    documents().by_source("subscription($a:Float=1e300){scored(by:$a)}")
+
+
+def test_lone_surrogate_of_a_document_is_refused() -> None:
+    assert refusal("{hello} #\ud800")["code"] == "BAD_REQUEST"
 
 
 def test_page_size_of_a_variable_counts_as_it_is_when_the_largest_would_be_too_much() -> None:

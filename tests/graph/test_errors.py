@@ -41,7 +41,7 @@ async def test_error_of_a_field_has_a_code_and_says_no_more_than_it_may(
     request_id = body["errors"][0]["extensions"].pop("requestId")
     error = {"message": message, "locations": [{"line": 1, "column": 8}], "path": ["fail"], "extensions": extensions}
     assert (response.status_code, body) == (200, {"data": {"hello": "world", "fail": None}, "errors": [error]})
-    assert len(request_id) == 24
+    assert len(request_id) == 28
     # What is masked is logged whole, once; what is said to the caller is not.
     is_ours = how not in ("storage", "secret", "timeout")
     assert [entry["exc_info"] for entry in logs] == ([] if is_ours else [sample.ERRORS[how]])
@@ -55,6 +55,21 @@ async def test_wrong_value_of_a_resolver_is_our_fault(client: AsyncClient, field
     [error] = response.json()["errors"]
     assert (error["message"], error["extensions"]["code"]) == (MASK, "INTERNAL_SERVER_ERROR")
     assert len(logs) == 1
+
+
+async def test_null_of_a_variable_is_the_callers_fault_where_only_the_execution_can_see_it(client: AsyncClient) -> None:
+    body = {"query": "query($n:Int=1){hello twice(number:$n)}", "variables": {"n": None}}
+    response = await client.post("/graphql", json=body)
+    [error] = response.json()["errors"]
+    assert (response.status_code, error["extensions"]["code"], error["path"]) == (200, "BAD_USER_INPUT", ["twice"])
+    assert "'number'" in error["message"]
+
+
+async def test_value_that_json_cannot_hold_is_masked(client: AsyncClient) -> None:
+    with capture_logs() as logs:
+        response = await client.post("/graphql", json={"query": "{hello unspeakable}"})
+    body = response.json()
+    assert (body["data"], body["errors"][0]["message"], len(logs)) == (None, MASK, 1)
 
 
 async def test_each_request_has_its_own_id(client: AsyncClient) -> None:

@@ -49,6 +49,7 @@ async def test_query_answers_with_the_media_type_that_was_asked_for(client: http
         ("application/json; charset=iso-8859-1", None),
         ("APPLICATION/JSON ; Q=0.5", "application/json"),
         ("application/json;q=x", None),
+        (f"application/json;v=1;q=0.1, {GRJ};v=1;q=0.2", GRJ),
         ("text/html", None),
     ],
 )
@@ -70,7 +71,7 @@ def code(response: httpx2.Response) -> str:
     assert set(body) == {"errors"}
     [error, *_] = body["errors"]
     assert error["message"]
-    assert re.fullmatch(r"[0-9a-f]{24}", error["extensions"]["requestId"])
+    assert re.fullmatch(r"req_[0-9a-f]{24}", error["extensions"]["requestId"])
     return str(error["extensions"]["code"])
 
 
@@ -221,6 +222,21 @@ async def test_body_that_comes_too_slowly_is_cut(services: Services) -> None:
             status = await reader.readline()
             writer.close()
         assert status == b"HTTP/1.1 408 Request Timeout\r\n"
+
+
+async def test_client_that_leaves_within_its_body_is_forgotten(services: Services) -> None:
+    app = GraphQLApp(sample.schema, services)
+    scope = {"type": "http", "method": "POST", "headers": [(b"content-type", b"application/json")]}
+    sent: list[object] = []
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: object) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    assert sent == []
 
 
 async def test_query_is_cancelled_when_its_client_leaves_and_a_mutation_is_not(address: str) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import enum
 import math
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
-from typing import Annotated, cast
+from typing import cast
 
 import msgspec
 import pytest
@@ -21,88 +19,14 @@ from graphql import (
 from graphql.execution import Executor
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
+from strawberry.schema.config import StrawberryConfig
 
 from graph.documents import Documents, Operation, Projection
 from graph.errors import RequestError
 from graph.limits import Limits
 from graph.projection import projection_of
+from tests.graph.forest import SCHEMA, Branch, Colour, Counted, Fallen, Grown, Leaf, OddlyRead, Query
 
-
-@strawberry.enum
-class Colour(enum.StrEnum):
-    RED = "red"
-    BLUE = enum.auto()
-
-
-@strawberry.type
-class Leaf:
-    id: strawberry.ID
-    colour: Colour
-    at: datetime
-    score: float | None = None
-    is_good: bool = True
-
-
-@strawberry.type
-class Branch:
-    leaf: Leaf | None
-    leaves: list[Leaf]
-    table: list[list[int] | None] | None = None
-
-    @strawberry.field
-    def doubled(self) -> int:
-        return 2 * len(self.leaves)
-
-
-@strawberry.interface
-class Event:
-    seq: int
-    note: str | None = None
-
-
-@strawberry.type
-class Grown(Event):
-    branch: Branch
-    colours: list[Colour | None]
-
-
-@strawberry.type
-class Fallen(Event):
-    leaf: Leaf
-    parts: list[Annotated[Leaf | Branch, strawberry.union("Part")]]
-
-
-@strawberry.type
-class Counted(Event):
-    note: str | None = None
-    leaf: Leaf | None = None
-
-    @strawberry.field
-    def more(self) -> Leaf | None:
-        return self.leaf
-
-
-@strawberry.type
-class Query:
-    nothing: int = 0
-
-
-@strawberry.type
-class Subscription:
-    @strawberry.subscription
-    async def events(self, n: int = 0) -> AsyncGenerator[Event | None]:
-        yield None
-
-    @strawberry.subscription
-    async def number(self) -> AsyncGenerator[int]:
-        yield 1
-
-    @strawberry.subscription
-    async def fallen(self) -> AsyncGenerator[list[Fallen]]:
-        yield []
-
-
-SCHEMA = strawberry.Schema(Query, subscription=Subscription, types=[Grown, Fallen, Counted])
 CORE = SCHEMA._schema
 LIMITS = Limits(depth=50, aliases=1_000, cost=10**9, tokens=100_000)
 
@@ -230,6 +154,53 @@ def test_value_that_breaks_the_schema_is_left_to_the_executor(event: object) -> 
     assert projection is not None
     assert projection(event) is None
     assert executed(executor, event).errors
+
+
+@pytest.mark.parametrize("source", ["subscription{chosen{seq}}", "subscription{odd{__typename}}"])
+def test_type_that_decides_itself_what_it_is_is_left_to_the_executor(source: str) -> None:
+    assert compiled(source)[0] is None
+
+
+def test_type_whose_fields_are_read_in_another_way_is_left_to_the_executor() -> None:
+    schema = strawberry.Schema(Query, subscription=OddlyRead, config=StrawberryConfig(default_resolver=lambda *_: 7))
+    document = Documents(schema, LIMITS).by_source("subscription{numbers{number}}")
+    executor = Executor.build(schema._schema, document.ast)
+    assert not isinstance(executor, list)
+    assert projection_of(document.operation(None), executor) is None
+
+
+def test_scalar_that_has_nothing_to_say_is_left_to_the_executor() -> None:
+    projection, executor, _ = compiled("subscription{muted}")
+    assert projection is not None
+    assert projection("a") is None
+    assert executed(executor, "a").errors
+
+
+def test_iterable_that_is_no_list_is_left_to_the_executor() -> None:
+    fallen = Fallen(seq=1, leaf=LEAF, parts=[])
+    projection, *_ = compiled("subscription{fallen{seq}}")
+    assert projection is not None
+    assert projection(iter([fallen])) is None
+    assert projection([fallen]) == b'{"data":{"fallen":[{"seq":1}]}}'
+    # The interface's own objects pass for every type of it, and the executor reads what it can of them.
+    assert projection([GROWN]) is None
+
+
+def test_few_compiled_forms_of_one_document_are_kept() -> None:
+    names = [f"v{number}" for number in range(5)]
+    variables = " ".join(f"${name}:Boolean!" for name in names)
+    fields = " ".join(f"{name}:seq @include(if:${name})" for name in names)
+    document = Documents(SCHEMA, LIMITS).by_source(f"subscription({variables}){{events{{seq {fields}}}}}")
+    operation = document.operation(None)
+    for number in range(32):
+        wanted = {name: bool(number >> bit & 1) for bit, name in enumerate(names)}
+        executor = Executor.build(CORE, document.ast, raw_variable_values=wanted)
+        assert not isinstance(executor, list)
+        projection = projection_of(operation, executor)
+        assert projection is not None
+        answer = msgspec.json.decode(projection(GROWN) or b"")
+        assert set(answer["data"]["events"]) == {"seq", *(name for name in names if wanted[name])}
+    assert len(operation.plans) == 16
 
 
 def test_subclass_of_a_type_is_left_to_the_executor() -> None:

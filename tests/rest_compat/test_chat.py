@@ -11,6 +11,7 @@ import pytest
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 from db.base import Database
+from engine import turn
 from engine.events import ErrorCode, FinishReason, Provenance, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from engine.http import HttpClient
 from engine.providers.base import UpstreamError
@@ -172,6 +173,20 @@ async def test_model_without_a_word_answers_an_empty_text(site: Site) -> None:
     assert [(choice["delta"], choice["finish_reason"]) for choice in _deltas(await _chunks(stream))] == [  # type: ignore[index]
         ({"role": "assistant", "content": ""}, "stop")
     ]
+
+
+async def test_answer_that_grows_too_long_is_cut_and_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turn, "MAX_OUTPUT_CHARACTERS", 5)
+    site.demo.enqueue("Four", " more", " never")
+    stream = await site.openai.chat.completions.create(model="demo", messages=HELLO, stream=True)
+    assert [(choice["delta"], choice["finish_reason"]) for choice in _deltas(await _chunks(stream))] == [  # type: ignore[index]
+        ({"role": "assistant", "content": "Four"}, None),
+        ({"content": " more"}, None),
+        ({}, "length"),
+    ]
+    site.demo.enqueue("Four", " more")
+    answer = await site.openai.chat.completions.create(model="demo", messages=HELLO)
+    assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == ("Four more", "length")
 
 
 async def test_synchronous_client_streams_too(site: Site) -> None:

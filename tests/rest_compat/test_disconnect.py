@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import anyio
 import pytest
+from starlette.types import Message
 
 from engine.events import Cancelled
 from rest_compat import watch
@@ -112,6 +113,21 @@ async def test_run_that_is_cancelled_from_elsewhere_before_its_first_token_is_a_
         with anyio.fail_after(5):
             answer = await site.client.post("/v1/chat/completions", json=body)
     assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+
+
+async def test_only_a_disconnect_counts_as_leaving() -> None:
+    messages: list[Message] = [{"type": "http.disconnect"}, {"type": "http.request", "body": b""}]
+    received: list[Message] = []
+
+    async def receive() -> Message:
+        received.append(messages.pop())
+        return received[-1]
+
+    async def send(_: Message) -> None: ...
+
+    with anyio.fail_after(5), watch.watched(receive, send):
+        await anyio.sleep_forever()
+    assert [message["type"] for message in received] == ["http.request", "http.disconnect"]
 
 
 async def _ended(site: Site) -> list[tuple[str, int, int, str]]:
