@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
+import os
 import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AbstractAsyncContextManager
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from sqlalchemy import JSON, DateTime, Dialect, MetaData, String, TypeDecorator, event
+from sqlalchemy import JSON, Connection, DateTime, Dialect, MetaData, String, TypeDecorator, event
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
@@ -21,12 +21,14 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeEngine
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [first + second for first in _CROCKFORD for second in _CROCKFORD]
+_SHIFTS = range(110, -1, -10)
 
 
 def new_id(prefix: str) -> str:
     """A public id: `prefix_` and 24 characters that sort by the time of their making (48 bits of ms, 72 random)."""
-    number = (time.time_ns() // 1_000_000 << 72) | secrets.randbits(72)
-    return prefix + "_" + "".join(_CROCKFORD[number >> shift & 31] for shift in range(115, -1, -5))
+    number = (time.time_ns() // 1_000_000 << 72) | int.from_bytes(os.urandom(9))
+    return prefix + "_" + "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
 
 
 def now() -> datetime:
@@ -103,7 +105,7 @@ class Base(DeclarativeBase):
 
 
 class ReadSession(AsyncSession):
-    """Reads only. On PostgreSQL each statement is its own snapshot (AUTOCOMMIT: no BEGIN and ROLLBACK round trips)."""
+    """Reads only. Each statement is its own snapshot: no BEGIN and ROLLBACK round trips."""
 
 
 class WriteSession(ReadSession):
@@ -163,8 +165,10 @@ class Database:
             Path(self.url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         reader = create_async_engine(self.url, pool_size=8, max_overflow=8, pool_timeout=5, hide_parameters=True)
         writer = create_async_engine(self.url, pool_size=1, max_overflow=0, pool_timeout=10, hide_parameters=True)
-        for engine, begin in ((reader, "BEGIN"), (writer, "BEGIN IMMEDIATE")):
-            _prepare_sqlite(engine, begin)
+        _prepare_sqlite(reader)
+        _prepare_sqlite(writer)
+        # Readers stay without a transaction, as on PostgreSQL: each statement is its own snapshot, a fifth cheaper.
+        event.listen(writer.sync_engine, "begin", _begin)
         return reader, writer
 
     @contextlib.asynccontextmanager
@@ -186,7 +190,7 @@ class Database:
             await engine.dispose()
 
 
-def _prepare_sqlite(engine: AsyncEngine, begin: str) -> None:
+def _prepare_sqlite(engine: AsyncEngine) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def connect(connection: object, _record: object) -> None:
         # The driver's own transaction handling starts too late; SQLAlchemy sends BEGIN itself below.
@@ -196,9 +200,10 @@ def _prepare_sqlite(engine: AsyncEngine, begin: str) -> None:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
-    def start(connection: object) -> None:
-        connection.exec_driver_sql(begin)  # type: ignore[attr-defined]
+
+def _begin(connection: Connection) -> None:
+    # At once for writing: a transaction that reads first and writes later could be refused half way.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 @contextlib.contextmanager

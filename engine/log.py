@@ -33,7 +33,7 @@ class Journal:
     """The log of one generation that runs in this process. Numbers are given here, and only here."""
 
     __slots__ = ("_done", "_kept", "_log", "attempt", "committed", "generation_id", "is_durable", "is_lost", "last_seq",
-                 "on_lost", "pending", "ring", "settle")  # fmt: skip
+                 "on_lost", "pending", "ring", "settle", "usage")  # fmt: skip
 
     def __init__(self, log: EventLog, generation_id: str, attempt: int, *, is_durable: bool) -> None:
         self._log = log
@@ -47,6 +47,7 @@ class Journal:
         self.ring: list[list[GenerationEvent]] = []
         self._kept = 0
         self.settle: Settle | None = None
+        self.usage: Mapping[str, object] | None = None
         self.on_lost: Callable[[], None] | None = None
         self._done: asyncio.Future[None] | None = None
 
@@ -61,9 +62,15 @@ class Journal:
         self.last_seq = number
         self._log.notice(self)
 
-    async def finish(self, event: Terminal, settle: Settle | None = None) -> None:
-        """Appends the last event and returns once it is committed, `settle` in the same transaction; at once when lost."""
+    async def finish(
+        self, event: Terminal, settle: Settle | None = None, usage: Mapping[str, object] | None = None
+    ) -> None:
+        """Appends the last event and returns once it is committed; at once when the journal is lost.
+
+        In the same transaction, `settle` writes the end of the generation and `usage` becomes its row of the ledger.
+        """
         self.settle = settle
+        self.usage = usage
         self._done = asyncio.get_running_loop().create_future()
         self.append((event,))
         if not self.is_lost:
@@ -257,9 +264,11 @@ class EventLog:
                 ]
                 if rows:
                     await generations.append_batches(session, rows)
-                for id, (journal, events) in batches.items():
-                    if id in live and journal.settle is not None and is_terminal(events[-1]):
+                ended = [journal for id, (journal, events) in batches.items() if id in live and is_terminal(events[-1])]
+                for journal in ended:
+                    if journal.settle is not None:
                         await journal.settle(session)
+                ledger = [*ledger, *(journal.usage for journal in ended if journal.usage is not None)]
             if ledger:
                 await generations.record_usage(session, ledger)
         for id, (journal, events) in batches.items():

@@ -172,6 +172,7 @@ class Supervisor:
         self.log = log
         self.worker_id = worker_id or new_id("wrk")
         self._runs: dict[str, Run] = {}
+        self._held: dict[str, set[str]] = {}
         self._is_closing = False
 
     def find(self, id: str) -> Run | None:
@@ -185,14 +186,36 @@ class Supervisor:
         """The durable generations that run here."""
         return [id for id, run in self._runs.items() if run.spec.is_durable and not run.status.is_terminal]
 
+    def hold(self, user_id: str, id: str, most: int) -> bool:
+        """Keeps a place for a run that will start; False when the user has `most` already (0: there is no most).
+
+        The place is free again when the run has ended, or by `let_go`.
+        """
+        held = self._held.setdefault(user_id, set())
+        if 0 < most <= len(held):
+            return False
+        held.add(id)
+        return True
+
+    def let_go(self, user_id: str, id: str) -> None:
+        """Frees a place. Harmless when repeated."""
+        held = self._held.get(user_id)
+        if held is not None:
+            held.discard(id)
+            if not held:
+                del self._held[user_id]
+
     def start(self, spec: Spec) -> Run:
         """Starts a run whose row, if it is durable, is already committed."""
+        self.hold(spec.user_id, spec.id, 0)
         journal = self.log.open(spec.id, spec.attempt, is_durable=spec.is_durable)
         run = Run(spec, journal)
         journal.on_lost = lambda: run.stop(Cancelled())
         self._runs[spec.id] = run
         journal.append((Started(model=spec.model),))
         run.task = asyncio.get_running_loop().create_task(self._drive(run))
+        # However the task ends.
+        run.task.add_done_callback(lambda _: self.let_go(spec.user_id, spec.id))
         return run
 
     async def _drive(self, run: Run) -> None:
@@ -201,8 +224,7 @@ class Supervisor:
             event = await self._attempt(run)
         if run.scope.cancelled_caught:
             event = run.stopped or Incomplete()
-        with anyio.CancelScope(shield=True):
-            await self._finish(run, event)
+        await self._finish(run, event)
 
     async def _attempt(self, run: Run) -> Terminal:
         spec = run.spec
@@ -220,6 +242,8 @@ class Supervisor:
 
     async def _finish(self, run: Run, event: Terminal) -> None:
         spec = run.spec
+        # Before anybody can see the end: whoever does may start the next run at once.
+        self.let_go(spec.user_id, spec.id)
         run.usage = event.usage = run.transcript.bill(spec.request.messages)
         run.status, run.finished_at = _status(event), now()
         if isinstance(event, Failed):
@@ -227,7 +251,7 @@ class Supervisor:
         if not spec.is_durable:
             run.journal.append((event,))
         elif not run.journal.is_lost:
-            await run.journal.finish(event, lambda session: self._settle(run, session))
+            await run.journal.finish(event, lambda session: self._settle(run, session), _ledger_row(run))
         if not spec.is_durable or run.journal.is_lost:
             self.log.record(_ledger_row(run))
         run.finished.set_result(None)
@@ -256,7 +280,6 @@ class Supervisor:
             content = prompt.said(said.text, said.reasoning, said.tool_calls)
             status = ItemStatus.COMPLETED if is_whole else ItemStatus.INCOMPLETE
             await items.complete(session, spec.item_id, spec.conversation_id, content, status, moment)
-        await generations.record_usage(session, [_ledger_row(run)])
 
     def _forget(self, run: Run) -> None:
         self.log.close(run.journal)
