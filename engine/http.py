@@ -27,6 +27,7 @@ _SHOWN_MESSAGE = 500
 _CONTEXT_PHRASES = ("context length", "context size", "context window", "maximum context", "prompt is too long")
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 
+_UNUSABLE = "The provider's address or key is not usable"
 _CLOSED = "The address cannot be reached, or is not a public one"
 
 _failures = (aiohttp.ClientError, TimeoutError, OSError)
@@ -178,6 +179,8 @@ class HttpClient:
     async def _open(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> ResponseStream:
         if self._session is None:
             self._session = self._make_session()
+        if self._guard is not None and not origin(url):
+            raise UpstreamError(ErrorCode.PROVIDER_ERROR, _UNUSABLE)
         try:
             response = await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
         except (*_failures, ValueError) as error:
@@ -215,11 +218,12 @@ class HttpClient:
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port, in one spelling for each place. Raises ValueError for what is no address of HTTP."""
-    found = URL(url)
-    if found.scheme not in ("http", "https"):
-        raise ValueError("not an address of HTTP")
-    return str(found.origin())
+    """Scheme, host and port, in one spelling for each place; empty for what is no address of HTTP."""
+    try:
+        found = URL(url)
+        return str(found.origin()) if found.scheme in ("http", "https") else ""
+    except ValueError:
+        return ""
 
 
 async def _read_at_most(stream: ResponseStream, limit: int) -> bytes:
@@ -245,7 +249,7 @@ def _renamed(error: Exception, *, has_answered: bool) -> UpstreamError:
         case aiohttp.ClientConnectorError():
             return Unreachable(ErrorCode.UNAVAILABLE, "The provider cannot be reached", is_retryable=True)
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError() | ValueError():
-            return UpstreamError(ErrorCode.PROVIDER_ERROR, "The provider's address or key is not usable")
+            return UpstreamError(ErrorCode.PROVIDER_ERROR, _UNUSABLE)
         case aiohttp.ClientResponseError():
             return UpstreamError(ErrorCode.PROVIDER_PROTOCOL, "The provider did not answer in HTTP")
         case _ if has_answered:

@@ -11,8 +11,8 @@ import hmac
 import os
 import re
 import secrets
-from functools import lru_cache
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -21,8 +21,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 SHORTEST = 32
-KID_LENGTH = 8
+MARK_LENGTH = 12
 _VERSION = "v1"
+_KID = 8
 _NONCE = 12
 
 
@@ -50,7 +51,7 @@ class Secret:
     def __hash__(self) -> int:
         return hash(self._text)
 
-    def __reduce__(self) -> str:
+    def __reduce__(self) -> NoReturn:
         raise TypeError("a secret is not written down")
 
 
@@ -62,6 +63,7 @@ class Vault:
         self._path = path
         self._stamp: tuple[int, int] | None = None
         self._secrets = _read(ring)
+        self._keys: dict[tuple[str, str], bytes] = {}
 
     @classmethod
     def from_file(cls, path: Path) -> Vault:
@@ -73,17 +75,18 @@ class Vault:
         return vault
 
     @property
-    def kids(self) -> frozenset[str]:
-        return frozenset(self._secrets)
-
-    @property
-    def newest(self) -> str:
-        """Its kid. Another process may have added to the ring's file since."""
+    def mark(self) -> str:
+        """What everything begins with that is sealed now. Another process may have added to the ring's file since."""
         self._reread()
         return next(reversed(self._secrets))
 
-    def grow(self) -> str:
-        """Adds a new secret to the ring's file and gives its kid. Raises VaultError for a ring that came without a file."""
+    def has(self, mark: str) -> bool:
+        """Whether what begins with this mark can be opened."""
+        self._reread()
+        return mark in self._secrets
+
+    def grow(self) -> None:
+        """Adds a new secret to the ring's file. Raises VaultError for a ring that came without a file."""
         if self._path is None:
             raise VaultError("the ring is not kept in a file, so add a secret behind the others where it is kept")
         # One write at the end: of two processes that grow the ring at once, neither loses the other's secret.
@@ -91,46 +94,47 @@ class Vault:
             file.write(f"{secrets.token_urlsafe(32)}\n".encode())
             file.flush()
             os.fsync(file.fileno())
-        return self.newest
 
     def seal(self, purpose: str, secret: Secret, *binding: str) -> str:
         """Opens again only with the same purpose and binding."""
-        kid = self.newest
+        mark = self.mark
         nonce = secrets.token_bytes(_NONCE)
-        sealed = AESGCM(self._key(kid, purpose)).encrypt(nonce, secret.reveal().encode(), _bound(binding))
-        return f"{_VERSION}.{kid}.{_encoded(nonce)}.{_encoded(sealed)}"
+        sealed = AESGCM(self._key(mark, purpose)).encrypt(nonce, secret.reveal().encode(), _bound(binding))
+        return f"{mark}{_encoded(nonce)}.{_encoded(sealed)}"
 
     def open(self, purpose: str, sealed: str, *binding: str) -> Secret:
         """Raises VaultError."""
         try:
-            version, kid, nonce, body = sealed.split(".")
-            if version == _VERSION:
-                opener = AESGCM(self._key(kid, purpose))
-                return Secret(opener.decrypt(_decoded(nonce), _decoded(body), _bound(binding)).decode())
+            nonce, body = sealed[MARK_LENGTH:].split(".")
+            opener = AESGCM(self._key(sealed[:MARK_LENGTH], purpose))
+            return Secret(opener.decrypt(_decoded(nonce), _decoded(body), _bound(binding)).decode())
         except (ValueError, InvalidTag):
-            pass
-        raise VaultError("a sealed secret does not open here")
+            raise VaultError("a sealed secret does not open here") from None
 
     def digest(self, purpose: str, text: str) -> str:
-        """`kid.` and a keyed hash, by which `matches` knows the text again."""
-        kid = self.newest
-        return f"{kid}.{self._mac(kid, purpose, text)}"
+        """A keyed hash, by which `matches` knows the text again."""
+        mark = self.mark
+        return mark + self._mac(mark, purpose, text)
 
     def matches(self, purpose: str, text: str, digest: str) -> bool:
         """Takes the same time wherever the difference is. Raises VaultError when the ring has lost the secret."""
-        kid, _, mac = digest.partition(".")
-        return hmac.compare_digest(mac, self._mac(kid, purpose, text))
+        mark, mac = digest[:MARK_LENGTH], digest[MARK_LENGTH:]
+        return hmac.compare_digest(mac, self._mac(mark, purpose, text))
 
-    def _mac(self, kid: str, purpose: str, text: str) -> str:
-        return hmac.digest(self._key(kid, purpose), text.encode(), "sha256").hex()
+    def _mac(self, mark: str, purpose: str, text: str) -> str:
+        return hmac.digest(self._key(mark, purpose), text.encode(), "sha256").hex()
 
-    def _key(self, kid: str, purpose: str) -> bytes:
-        if kid not in self._secrets:
-            self._reread()
-        secret = self._secrets.get(kid)
-        if secret is None:
-            raise VaultError("the ring lacks the master secret that this was sealed with")
-        return _derived(secret, purpose)
+    def _key(self, mark: str, purpose: str) -> bytes:
+        key = self._keys.get((mark, purpose))
+        if key is None:
+            if mark not in self._secrets:
+                self._reread()
+            secret = self._secrets.get(mark)
+            if secret is None:
+                raise VaultError("the ring lacks the master secret that this was sealed with")
+            info = f"loquent/{purpose}".encode()
+            key = self._keys[mark, purpose] = HKDF(hashes.SHA256(), length=32, salt=None, info=info).derive(secret)
+        return key
 
     def _reread(self) -> None:
         if self._path is None:
@@ -145,18 +149,19 @@ class Vault:
             raise VaultError(f"{self._path.name} cannot be read ({type(error).__name__})") from error
 
 
-def kid_of_sealed(sealed: str) -> str:
-    """The kid of the secret that sealed this."""
-    return sealed[len(_VERSION) + 1 :][:KID_LENGTH]
-
-
 def _read(text: str) -> dict[str, bytes]:
     found = [part.encode() for part in re.split(r"[\s,]+", text) if part]
     if not found:
         raise VaultError("the ring holds no master secret")
     if min(map(len, found)) < SHORTEST:
         raise VaultError(f"a master secret has at least {SHORTEST} characters, as `openssl rand -base64 32` gives")
-    return {hashlib.sha256(b"loquent/kid\0" + secret).hexdigest()[:KID_LENGTH]: secret for secret in found}
+    return {_mark(secret): secret for secret in found}
+
+
+def _mark(secret: bytes) -> str:
+    """Version and kid: what everything begins with that this secret has sealed."""
+    kid = hashlib.sha256(b"loquent/kid\0" + secret).hexdigest()[:_KID]
+    return f"{_VERSION}.{kid}."
 
 
 def _make(path: Path) -> None:
@@ -171,11 +176,6 @@ def _make(path: Path) -> None:
         pass
     finally:
         draft.unlink()
-
-
-@lru_cache(maxsize=256)
-def _derived(secret: bytes, purpose: str) -> bytes:
-    return HKDF(hashes.SHA256(), length=32, salt=None, info=f"loquent/{purpose}".encode()).derive(secret)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

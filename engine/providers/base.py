@@ -9,6 +9,7 @@ from typing import NotRequired, Protocol, TypedDict
 import msgspec
 
 from engine.events import Delta, ErrorCode, FinishReason, Usage
+from engine.vault import Secret
 
 
 class ChatMessage(TypedDict):
@@ -22,12 +23,20 @@ class ChatMessage(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
+class Credential:
+    """A user's own key for an upstream. It goes to `origin` and nowhere else."""
+
+    secret: Secret
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One question to a model.
 
     `model` is the upstream's own name for it. `options` are all further fields of the published chat request as the caller
     wrote them (`temperature`, `max_tokens`, `tools`, `response_format` …, unknown ones included), without `model`,
-    `messages`, `stream` and `stream_options`.
+    `messages`, `stream` and `stream_options`. With a `credential` for its origin an adapter uses no key but that one.
     """
 
     model: str
@@ -35,6 +44,7 @@ class ChatRequest:
     options: Mapping[str, object] = field(default_factory=dict)
     is_streamed: bool = True
     wants_raw: bool = False
+    credential: Credential | None = None
 
 
 class Finish(msgspec.Struct, frozen=True):
@@ -86,9 +96,13 @@ class UpstreamError(Exception):
 
 
 class Provider(Protocol):
-    """An upstream. One object serves all requests of the process at once."""
+    """An upstream. One object serves all requests of the process at once.
+
+    `origin` is where users' own keys go: scheme, host and port, empty where none is taken.
+    """
 
     name: str
+    origin: str
 
     async def models(self) -> Sequence[ModelInfo]:
         """What the upstream offers. Raises UpstreamError."""

@@ -42,6 +42,7 @@ class DemoProvider:
     """
 
     name = "demo"
+    origin = ""
 
     def __init__(self, *, pace: float = 0.02) -> None:
         self.history: deque[ChatRequest] = deque(maxlen=8)

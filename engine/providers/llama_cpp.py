@@ -67,6 +67,7 @@ class LlamaCppProvider:
         threads: int | None = None,
     ) -> None:
         self.name = name
+        self.origin = ""
         self._folder = folder
         self._http = http
         self._capacity = capacity

@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from engine.events import ErrorCode
-from engine.http import Dropped, HttpClient, Refusal, ResponseStream, Unreachable
+from engine.http import Dropped, HttpClient, Refusal, ResponseStream, Unreachable, origin
 from engine.providers.base import ChatRequest, Chunk, ModelInfo, UpstreamError
 from engine.providers.openai_wire import StreamedAnswer, models_of, whole_answer
 from engine.sse import EventReader, OverlongEvent
@@ -41,20 +41,19 @@ class OpenAIProvider:
         backoff: float = 0.25,
     ) -> None:
         self.name = name
+        self.origin = origin(base_url.strip())
         self._http = http
         base = base_url.strip().rstrip("/")
         self._chat_url = base + "/chat/completions"
         self._models_url = base + "/models"
         self._api_key = (api_key or "").strip()
         self._headers = dict(headers or {})
-        if self._api_key:
-            self._headers["Authorization"] = f"Bearer {self._api_key}"
         self._retries = retries
         self._backoff = backoff
         self._asks_for_usage = True
 
     async def models(self) -> Sequence[ModelInfo]:
-        return models_of(await self._http.get_json(self._models_url, self._headers))
+        return models_of(await self._http.get_json(self._models_url, self._with(self._api_key)))
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
         if not request.is_streamed:
@@ -78,22 +77,34 @@ class OpenAIProvider:
 
     async def _complete(self, request: ChatRequest) -> Chunk:
         body = _encoded(request, asks_for_usage=False)
-        answer = await self._retrying(lambda: self._http.post_json(self._chat_url, body, self._headers))
+        key = self._key(request)
+        headers = self._with(key)
+        answer = await self._retrying(lambda: self._http.post_json(self._chat_url, body, headers), key)
         return whole_answer(answer, wants_raw=request.wants_raw)
 
     async def _open(self, request: ChatRequest) -> ResponseStream:
+        key = self._key(request)
+        headers = self._with(key)
         if self._asks_for_usage:
             body = _encoded(request, asks_for_usage=True)
             try:
-                return await self._retrying(lambda: self._http.open_stream(self._chat_url, body, self._headers))
+                return await self._retrying(lambda: self._http.open_stream(self._chat_url, body, headers), key)
             except Refusal as refusal:
                 if not any(word in refusal.message for word in _CANNOT_STREAM_USAGE):
                     raise
                 self._asks_for_usage = False
         body = _encoded(request, asks_for_usage=False)
-        return await self._retrying(lambda: self._http.open_stream(self._chat_url, body, self._headers))
+        return await self._retrying(lambda: self._http.open_stream(self._chat_url, body, headers), key)
 
-    async def _retrying(self, attempt: Callable[[], Awaitable[_Answer]]) -> _Answer:
+    def _key(self, request: ChatRequest) -> str:
+        """The user's own, if it was given for this origin, else the operator's."""
+        own = request.credential
+        return own.secret.reveal() if own is not None and own.origin == self.origin else self._api_key
+
+    def _with(self, key: str) -> Mapping[str, str]:
+        return {**self._headers, "Authorization": f"Bearer {key}"} if key else self._headers
+
+    async def _retrying(self, attempt: Callable[[], Awaitable[_Answer]], key: str) -> _Answer:
         """Tries again only where no byte of an answer has come, so nothing that was shown is ever repeated."""
         number = 0
         while True:
@@ -102,16 +113,18 @@ class OpenAIProvider:
             except (Unreachable, Refusal) as error:
                 wait = error.retry_after or 0.0
                 if number == self._retries or not _is_passing(error) or wait > _LONGEST_WAIT:
-                    raise self._without_key(error) from error.__cause__
+                    raise self._explained(error, key) from error.__cause__
                 if not isinstance(error, Dropped) or number > 0:
                     jitter = random.uniform(0.5, 1.5)  # noqa: S311 - spreads the attempts of many, guards no secret
                     wait = max(wait, self._backoff * 2**number * jitter)
             await asyncio.sleep(wait)
             number += 1
 
-    def _without_key(self, error: UpstreamError) -> UpstreamError:
-        if self._api_key and self._api_key in error.message:
-            return UpstreamError(error.code, error.message.replace(self._api_key, "…"))
+    def _explained(self, error: UpstreamError, key: str) -> UpstreamError:
+        if error.code is ErrorCode.PROVIDER_AUTH and key != self._api_key:
+            return UpstreamError(error.code, "The provider did not accept your own key")
+        if key and key in error.message:
+            return UpstreamError(error.code, error.message.replace(key, "…"))
         return error
 
 

@@ -72,6 +72,9 @@ class Registry:
             return None
         return Entry(name, provider, model, ModelInfo(name=model))
 
+    def provider(self, name: str) -> Provider | None:
+        return self._providers.get(name)
+
     def suggestions(self, name: str) -> list[str]:
         return difflib.get_close_matches(name[:200], [*self._entries, *self._qualified], _MOST_SUGGESTIONS)
 

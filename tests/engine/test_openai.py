@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 from anyio import fail_after
 
 from engine.events import FinishReason, Provenance, ReasoningDelta, TextDelta, ToolCallDelta, Usage
-from engine.providers.base import ChatRequest, Finish, ModelInfo
+from engine.providers.base import ChatRequest, Credential, Finish, ModelInfo
 from engine.providers.openai import OpenAIProvider
+from engine.vault import Secret
 from tests.engine.received import ASKED, KEY, WHOLE, receive
 from tests.scripted_upstream import (
     CHUNKED_EVENTS,
@@ -228,3 +230,19 @@ async def test_models_are_listed_with_what_is_known(provider: OpenAIProvider, up
         ]
         assert await provider.models() == [ModelInfo("bare")]
     assert [asked.path for asked in upstream.asked] == ["/v1/models", "/v1/models"]
+
+
+async def test_own_key_of_a_user_goes_to_its_origin_alone(upstream: ScriptedUpstream, provider: OpenAIProvider) -> None:
+    own = Secret("sk-own-key-of-a-user")
+    here = Credential(own, upstream.base_url.removesuffix("/v1"))
+    elsewhere = Credential(own, "https://elsewhere.example")
+    assert provider.origin == here.origin
+    for credential in (here, elsewhere, None):
+        for asked in (ASKED, WHOLE):
+            upstream.answer(response({"choices": []}))
+            await receive(provider, replace(asked, credential=credential))
+    assert [asked.headers["authorization"].removeprefix("Bearer ") for asked in upstream.asked] == [
+        *[own.reveal()] * 2,
+        *[KEY] * 4,
+    ]
+    assert own.reveal() not in repr(here)

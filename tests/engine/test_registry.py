@@ -23,6 +23,7 @@ class Listed:
 
     def __init__(self, name: str, *models: str) -> None:
         self.name = name
+        self.origin = ""
         self.offered = list(models)
         self.failure: UpstreamError | None = None
         self.gate: asyncio.Event | None = None

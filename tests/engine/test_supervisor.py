@@ -180,6 +180,7 @@ async def test_an_upstream_failure_keeps_what_came_before_it(database: Database)
 
 class Broken:
     name = "broken"
+    origin = ""
 
     async def models(self) -> list[ModelInfo]:
         return []
