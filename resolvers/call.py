@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from sqlalchemy.exc import IntegrityError
+
+from db import accounts
 from db.base import ReadSession, Sessions, WriteSession
 from engine.providers.registry import Registry
 from engine.supervisor import Supervisor
-from resolvers.caller import Caller, CallerCache
+from resolvers.caller import Caller
+from resolvers.errors import Unauthenticated
+from resolvers.jwks import ExternalIssuer
+from resolvers.keyring import Keyring
+from resolvers.limits import Limiter, Standing
 from resolvers.paging import Cursors
+from resolvers.passwords import Passwords
+from resolvers.sign_ins import SignIns
 from resolvers.tokens import TokenSigner
 
 
@@ -20,6 +30,7 @@ class Policy:
 
     guests_allowed: bool = True
     auto_reply: bool = True
+    invite_required: bool = False
 
 
 async def _always() -> bool:
@@ -35,21 +46,47 @@ class Services:
     registry: Registry
     signer: TokenSigner
     cursors: Cursors
-    callers: CallerCache
+    sign_ins: SignIns
     policy: Policy
+    keyring: Keyring
     is_ready: Callable[[], Awaitable[bool]] = _always
+    limiter: Limiter = field(default_factory=Limiter)
+    passwords: Passwords = field(default_factory=Passwords)
+    external: ExternalIssuer | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One operation. `caller` is None when nobody has signed in."""
+    """One operation. `caller` is None when nobody has signed in.
+
+    `address` is where the request came from, `standing` how the caller stands after it was counted.
+    """
 
     services: Services
     caller: Caller | None
     request_id: str = ""
+    address: str = ""
+    standing: Standing | None = None
 
     def read(self) -> AbstractAsyncContextManager[ReadSession]:
         return self.services.database.read()
 
-    def write(self) -> AbstractAsyncContextManager[WriteSession]:
-        return self.services.database.write()
+    @contextlib.asynccontextmanager
+    async def write(self) -> AsyncGenerator[WriteSession]:
+        """One transaction. Raises Unauthenticated when it fails because the caller has been deleted meanwhile."""
+        try:
+            async with self.services.database.write() as session:
+                yield session
+        except IntegrityError as error:
+            await self._check_there(error)
+            raise
+
+    async def _check_there(self, error: IntegrityError) -> None:
+        """A caller is remembered for a moment, so the row that their writes refer to may be gone."""
+        if self.caller is None:
+            return
+        async with self.read() as session:
+            if await accounts.user(session, self.caller.user_id) is not None:
+                return
+        self.services.sign_ins.forget(user_id=self.caller.user_id)
+        raise Unauthenticated("The user is no longer there") from error

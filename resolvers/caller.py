@@ -1,43 +1,35 @@
-"""Who asks, and the memory that spares verifying a token twice."""
+"""Who asks, once a credential has been understood."""
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
 from dataclasses import dataclass
+from enum import StrEnum
 
 from db.models import Role
-from resolvers.errors import Unauthenticated
 
-REMEMBERED = 10_000
+
+class CredentialKind(StrEnum):
+    SESSION = "session"
+    API_KEY = "api_key"
+    EXTERNAL = "external"
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `expires_at` in Unix seconds: when the credential stops to hold."""
+    """Who asks, and by what right.
+
+    `role` is the user's in the database. `credential_id` is `ses_…`, `key_…`, or `ext:` and the user for a token of the
+    external issuer. `expires_at` in Unix seconds: when the credential stops to hold.
+    """
 
     user_id: str
     role: Role
-    session_id: str
+    credential_id: str
     scopes: frozenset[str]
     expires_at: float
+    kind: CredentialKind = CredentialKind.SESSION
 
-
-class CallerCache:
-    """Callers by their whole token, so that a token is verified once. Bounded; a token is forgotten when it expires."""
-
-    def __init__(self) -> None:
-        self._callers: OrderedDict[str, Caller] = OrderedDict()
-
-    def get(self, token: str) -> Caller | None:
-        """Raises Unauthenticated when the token was known and has expired since."""
-        caller = self._callers.get(token)
-        if caller is not None and caller.expires_at <= time.time():
-            del self._callers[token]
-            raise Unauthenticated("The access token has expired")
-        return caller
-
-    def put(self, token: str, caller: Caller) -> None:
-        self._callers[token] = caller
-        if len(self._callers) > REMEMBERED:
-            self._callers.popitem(last=False)
+    @property
+    def session_id(self) -> str | None:
+        """The sign-in that the caller's token belongs to; None for other credentials."""
+        return self.credential_id if self.kind is CredentialKind.SESSION else None

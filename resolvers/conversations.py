@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-
-import msgspec
 
 from db import conversations, items
 from db.conversations import Selection
 from db.conversations import Sort as Sort
 from db.conversations import SortKey as SortKey
 from db.models import Conversation
-from resolvers.access import READ, WRITE, check_storable, clean_text, require
+from resolvers.access import READ, WRITE, clean_object, clean_text, require
 from resolvers.call import Call
 from resolvers.contents import NewItem
 from resolvers.errors import InvalidInput
@@ -36,7 +34,9 @@ async def create(
         title = clean_text(title, "title", limit=LONGEST_TITLE).strip() or None
     if len(first_items) > MOST_ITEMS:
         raise InvalidInput(f"At most {MOST_ITEMS} items at once", field="items")
-    found = Conversation(user_id=caller.user_id, title=title, details=_clean_metadata(metadata))
+    found = Conversation(
+        user_id=caller.user_id, title=title, details=clean_object(metadata, "metadata", largest=LARGEST_METADATA)
+    )
     async with call.write() as session:
         branch = await conversations.insert(session, found)
         if first_items:
@@ -84,7 +84,7 @@ async def page(
 
 def cursor(call: Call, row: Conversation) -> str:
     """The row's cursor in the page that nothing was asked of: not archived, the latest change first."""
-    return _cursor(call, _page_scope(_selection(call, False, None), Sort()), row, Sort())
+    return _cursor(call, _page_scope(Selection(row.user_id, False, None), Sort()), row, Sort())
 
 
 async def count(call: Call, *, is_archived: bool | None = False, search: str | None = None) -> int:
@@ -132,17 +132,3 @@ def _sort_text(row: Conversation, sort: Sort) -> str:
 
 def _sort_value(text: str, sort: Sort) -> datetime | str:
     return text if sort.key is conversations.SortKey.TITLE else datetime.fromisoformat(text)
-
-
-def _clean_metadata(metadata: object) -> dict[str, object]:
-    if not isinstance(metadata, Mapping | None):
-        raise InvalidInput("metadata must be a JSON object", field="metadata")
-    found = dict(metadata or {})
-    check_storable(found, "metadata")
-    try:
-        size = len(msgspec.json.encode(found))
-    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
-        raise InvalidInput("metadata must be plain JSON", field="metadata") from error
-    if size > LARGEST_METADATA:
-        raise InvalidInput(f"metadata is larger than {LARGEST_METADATA} bytes", field="metadata", code="too_long")
-    return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -11,17 +12,17 @@ from db.base import new_id, now
 from db.models import Conversation, Generation, GenerationStatus, Item, ItemStatus
 from engine import prompt
 from engine.events import GenerationEvent
-from engine.providers.base import ChatMessage, ChatRequest
+from engine.providers.base import ChatMessage, ChatRequest, Credential
 from engine.providers.registry import Entry
 from engine.supervisor import LEASE, Spec
 from engine.supervisor import OnDisconnect as OnDisconnect
 from engine.supervisor import Run as Run
-from resolvers import catalog
+from resolvers import catalog, provider_keys
 from resolvers.access import READ, WRITE, require
 from resolvers.call import Call
 from resolvers.caller import Caller
 from resolvers.contents import NewItem
-from resolvers.errors import InvalidInput, NotFound
+from resolvers.errors import InvalidInput, NotFound, RateLimited
 from resolvers.parameters import check_messages, check_parameters
 
 LONGEST_GRACE = 3600.0
@@ -48,26 +49,31 @@ class Sent:
 
 
 async def send_message(call: Call, conversation_id: str, new: NewItem, options: Options | None) -> Sent:
-    """Stores a message and, with options, starts the reply to it. Raises NotFound, ModelNotFound, InvalidInput."""
+    """Stores a message and, with options, starts the reply to it.
+
+    Raises NotFound, ModelNotFound, InvalidInput, and RateLimited when too many replies are on their way already.
+    """
     caller = require(call, WRITE)
     entry = _checked(call, options) if options is not None else None
+    own = await provider_keys.credential(call, caller, entry.provider) if entry is not None else None
     item, moment = new.row(), now()
-    async with call.write() as session:
-        conversation = await conversations.touch(session, conversation_id, caller.user_id, moment)
-        if conversation is None:
-            raise NotFound("conversation", conversation_id, field="conversationId")
-        line = (await items.lines(session, [conversation_id], caller.user_id))[conversation_id]
-        if entry is None or options is None:
-            await items.append(session, line, [item])
-            return Sent(conversation, item)
-        history = await items.newest(session, line, prompt.MOST_ITEMS)
-        generation = _row(call, caller, entry, options, moment, conversation_id)
-        reply = Item(role="assistant", status=ItemStatus.IN_PROGRESS, content=[], generation_id=generation.id)
-        await items.append(session, line, [item, reply])
-        generation.item_id = reply.id
-        session.add(generation)
-    messages = prompt.messages([*history, item], context_length=entry.info.context_length)
-    _start(call, entry, generation, messages, options)
+    with _place(call, caller) if options is not None else contextlib.nullcontext("") as generation_id:
+        async with call.write() as session:
+            conversation = await conversations.touch(session, conversation_id, caller.user_id, moment)
+            if conversation is None:
+                raise NotFound("conversation", conversation_id, field="conversationId")
+            line = (await items.lines(session, [conversation_id], caller.user_id))[conversation_id]
+            if entry is None or options is None:
+                await items.append(session, line, [item])
+                return Sent(conversation, item)
+            history = await items.newest(session, line, prompt.MOST_ITEMS)
+            generation = _row(call, caller, entry, options, generation_id, moment, conversation_id)
+            reply = Item(role="assistant", status=ItemStatus.IN_PROGRESS, content=[], generation_id=generation.id)
+            await items.append(session, line, [item, reply])
+            generation.item_id = reply.id
+            session.add(generation)
+        messages = prompt.messages([*history, item], context_length=entry.info.context_length)
+        _start(call, entry, generation, messages, options, own)
     return Sent(conversation, item, reply, generation)
 
 
@@ -80,18 +86,20 @@ async def post_message(
 
 
 async def generate(call: Call, new: NewItem, options: Options) -> Generation:
-    """Runs a model outside any conversation; what it says is kept. Raises ModelNotFound, InvalidInput."""
+    """Runs a model outside any conversation; what it says is kept. Raises ModelNotFound, InvalidInput, RateLimited."""
     caller = require(call, WRITE)
     entry = _checked(call, options)
     messages = prompt.messages([new.row()])
-    generation = _row(call, caller, entry, options, now())
-    async with call.write() as session:
-        session.add(generation)
-    _start(call, entry, generation, messages, options)
+    own = await provider_keys.credential(call, caller, entry.provider)
+    with _place(call, caller) as id:
+        generation = _row(call, caller, entry, options, id, now())
+        async with call.write() as session:
+            session.add(generation)
+        _start(call, entry, generation, messages, options, own)
     return generation
 
 
-def complete(
+async def complete(
     call: Call,
     model: str | None,
     messages: object,
@@ -103,25 +111,29 @@ def complete(
     """Runs a model for the one client that waits for it: nothing is kept but the ledger row.
 
     `is_tapped` asks for the upstream's own bytes where it speaks the published chat format and knows the model by the same
-    name. Raises ModelNotFound, InvalidInput.
+    name. Raises ModelNotFound, InvalidInput, RateLimited.
     """
     caller = require(call, WRITE)
     entry = catalog.choose(call, model)
     checked = check_messages(messages)
     check_parameters(parameters)
     wants_raw = is_tapped and entry.upstream_name == entry.name
-    request = ChatRequest(entry.upstream_name, checked, parameters, is_streamed=is_streamed, wants_raw=wants_raw)
-    return call.services.supervisor.start(
-        Spec(
-            id=new_id("gen"),
-            user_id=caller.user_id,
-            model=entry.name,
-            provider=entry.provider,
-            request=request,
-            on_disconnect=OnDisconnect.CANCEL,
-            is_durable=False,
-        )
+    own = await provider_keys.credential(call, caller, entry.provider)
+    request = ChatRequest(
+        entry.upstream_name, checked, parameters, is_streamed=is_streamed, wants_raw=wants_raw, credential=own
     )
+    with _place(call, caller) as id:
+        return call.services.supervisor.start(
+            Spec(
+                id=id,
+                user_id=caller.user_id,
+                model=entry.name,
+                provider=entry.provider,
+                request=request,
+                on_disconnect=OnDisconnect.CANCEL,
+                is_durable=False,
+            )
+        )
 
 
 def observe(call: Call, run: Run) -> AsyncGenerator[list[GenerationEvent]]:
@@ -140,7 +152,10 @@ async def get(call: Call, id: str) -> Generation | None:
 
 async def by_ids(call: Call, ids: Sequence[str]) -> list[Generation | None]:
     """Those that run here are answered from memory, the rest in one statement."""
-    caller = require(call, READ)
+    return await _by_ids(call, require(call, READ), ids)
+
+
+async def _by_ids(call: Call, caller: Caller, ids: Sequence[str]) -> list[Generation | None]:
     found: dict[str, Generation] = {}
     for id in ids:
         run = call.services.supervisor.find(id)
@@ -170,7 +185,7 @@ async def active_by_conversations(call: Call, conversation_ids: Sequence[str]) -
 async def cancel(call: Call, id: str) -> Generation:
     """Stops a run and answers with how it ended; one that has ended stays as it was. Raises NotFound."""
     caller = require(call, WRITE)
-    found = await get(call, id)
+    [found] = await _by_ids(call, caller, [id])
     if found is None:
         raise NotFound("generation", id, field="id")
     if GenerationStatus(found.status).is_terminal:
@@ -178,7 +193,7 @@ async def cancel(call: Call, id: str) -> Generation:
     if not await call.services.supervisor.cancel(id):
         async with call.write() as session:
             await generations.request_cancel(session, id, caller.user_id, now())
-    return await get(call, id) or found
+    return (await _by_ids(call, caller, [id]))[0] or found
 
 
 async def follow(call: Call, id: str, after: int = 0) -> AsyncGenerator[list[GenerationEvent]]:
@@ -204,11 +219,31 @@ def _checked(call: Call, options: Options) -> Entry:
     return catalog.choose(call, options.model)
 
 
+@contextlib.contextmanager
+def _place(call: Call, caller: Caller) -> Generator[str]:
+    """The id of a run that is started within the block. Raises RateLimited when the caller has enough of them running."""
+    id, supervisor = new_id("gen"), call.services.supervisor
+    most = call.services.limiter.most_running(caller)
+    if not supervisor.hold(caller.user_id, id, most):
+        raise RateLimited(f"At most {most} generations may run at once; wait until one has ended", retry_after=1.0)
+    try:
+        yield id
+    except BaseException:
+        supervisor.let_go(caller.user_id, id)
+        raise
+
+
 def _row(
-    call: Call, caller: Caller, entry: Entry, options: Options, moment: datetime, conversation_id: str | None = None
+    call: Call,
+    caller: Caller,
+    entry: Entry,
+    options: Options,
+    id: str,
+    moment: datetime,
+    conversation_id: str | None = None,
 ) -> Generation:
     return Generation(
-        id=new_id("gen"),
+        id=id,
         user_id=caller.user_id,
         conversation_id=conversation_id,
         model=entry.name,
@@ -227,14 +262,21 @@ def _row(
     )
 
 
-def _start(call: Call, entry: Entry, generation: Generation, messages: Sequence[ChatMessage], options: Options) -> Run:
+def _start(
+    call: Call,
+    entry: Entry,
+    generation: Generation,
+    messages: Sequence[ChatMessage],
+    options: Options,
+    own: Credential | None,
+) -> Run:
     return call.services.supervisor.start(
         Spec(
             id=generation.id,
             user_id=generation.user_id,
             model=entry.name,
             provider=entry.provider,
-            request=ChatRequest(entry.upstream_name, messages, options.parameters),
+            request=ChatRequest(entry.upstream_name, messages, options.parameters, credential=own),
             conversation_id=generation.conversation_id,
             item_id=generation.item_id,
             on_disconnect=options.on_disconnect,

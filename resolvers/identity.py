@@ -2,64 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-from dataclasses import dataclass
-from datetime import timedelta
+from sqlalchemy.exc import IntegrityError
 
 from db import accounts
 from db.base import now
-from db.models import User
-from resolvers.access import READ, WRITE
+from db.models import Role, User
+from resolvers import api_keys, audit, tokens
 from resolvers.call import Call, Services
-from resolvers.caller import Caller
-from resolvers.errors import Forbidden
-from resolvers.tokens import LIFETIME
-
-REFRESH_LIFETIME = timedelta(days=30)
-ALL_SCOPES = frozenset({READ, WRITE})
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """What a sign-in gives. `expires_in`: seconds until the access token ends."""
-
-    user: User
-    session_id: str
-    access_token: str
-    refresh_token: str
-    expires_in: int = LIFETIME
+from resolvers.caller import Caller, CredentialKind
+from resolvers.errors import Unauthenticated
+from resolvers.jwks import ExternalIssuer, Person
+from resolvers.scopes import SCOPES_OF_ROLE
+from resolvers.sessions import Tokens as Tokens
+from resolvers.sessions import guest_login as guest_login
 
 
-def authenticate(services: Services, credential: str | None) -> Caller | None:
-    """Who this bearer token stands for; None without one. Raises Unauthenticated for one that does not hold."""
+async def authenticate(services: Services, credential: str | None) -> Caller | None:
+    """Who this token or key stands for; None without one.
+
+    Raises Unauthenticated for one that does not hold, StorageError when that cannot be looked up, and Unavailable when the
+    external issuer's keys cannot be had.
+    """
     if credential is None:
         return None
-    caller = services.callers.get(credential)
+    caller = services.sign_ins.recall(credential)
     if caller is None:
-        claims = services.signer.verify(credential)
-        caller = Caller(
-            user_id=claims.sub,
-            role=claims.role,
-            session_id=claims.sid,
-            scopes=frozenset(claims.scope.split()),
-            expires_at=float(claims.exp),
-        )
-        services.callers.put(credential, caller)
+        since = services.sign_ins.moment()
+        caller = await _look_up(services, credential)
+        services.sign_ins.remember(credential, caller, since)
     return caller
-
-
-async def guest_login(call: Call) -> Tokens:
-    """Signs in as a new guest. Raises Forbidden where guests are not allowed."""
-    if not call.services.policy.guests_allowed:
-        raise Forbidden("Guests are not allowed here")
-    refresh = "rt_" + secrets.token_urlsafe(32)
-    async with call.write() as session:
-        user = await accounts.insert_guest(session)
-        hashed = hashlib.sha256(refresh.encode()).hexdigest()
-        sign_in = await accounts.insert_session(session, user.id, hashed, now() + REFRESH_LIFETIME)
-    access = call.services.signer.sign(user.id, sign_in.id, user.role, ALL_SCOPES)
-    return Tokens(user, sign_in.id, access, refresh)
 
 
 async def viewer(call: Call) -> User | None:
@@ -68,3 +39,66 @@ async def viewer(call: Call) -> User | None:
         return None
     async with call.read() as session:
         return await accounts.user(session, call.caller.user_id)
+
+
+async def _look_up(services: Services, credential: str) -> Caller:
+    if api_keys.is_key(credential):
+        return await api_keys.verify(services, credential)
+    external = services.external
+    if external is not None and not services.signer.has(tokens.kid_of(credential)):
+        return await _outsider(services, external, credential)
+    claims = services.signer.verify(credential)
+    async with services.database.read() as session:
+        user = await accounts.holder(session, claims.sid, now())
+    if user is None or user.id != claims.sub:
+        raise Unauthenticated("The access token has been revoked")
+    role = Role(user.role)
+    return Caller(user.id, role, claims.sid, SCOPES_OF_ROLE[role], claims.exp + tokens.LEEWAY)
+
+
+async def _outsider(services: Services, external: ExternalIssuer, token: str) -> Caller:
+    person = await external.verify(token)
+    async with services.database.read() as session:
+        user = await accounts.user_by_subject(session, person.issuer, person.subject)
+    role = _role(external, person, user)
+    if user is None or role != user.role:
+        user = await _admit(services, person, role)
+    return Caller(
+        user_id=user.id,
+        role=role,
+        credential_id=f"ext:{user.id}",
+        scopes=SCOPES_OF_ROLE[role],
+        expires_at=person.expires_at + tokens.LEEWAY,
+        kind=CredentialKind.EXTERNAL,
+    )
+
+
+def _role(external: ExternalIssuer, person: Person, user: User | None) -> Role:
+    """Where the issuer tells of roles, its newest token decides; an older one cannot give back what was taken."""
+    known = Role.USER if user is None else Role(user.role)
+    if person.is_admin is None or not external.is_newest(person):
+        return known
+    return Role.ADMIN if person.is_admin else Role.USER
+
+
+async def _admit(services: Services, person: Person, role: Role) -> User:
+    """Makes the user at first sight, and keeps the role that the issuer gives. Never by e-mail: anybody can claim one."""
+    call = Call(services, None)
+    try:
+        async with call.write() as session:
+            user = await accounts.user_by_subject(session, person.issuer, person.subject)
+            if user is None:
+                new = User(role=role, issuer=person.issuer, subject=person.subject, display_name=person.name)
+                user = await accounts.insert_user(session, new)
+                audit.record(session, call, "user.create", user.id, actor_id=user.id, method="external", role=role)
+            elif user.role != role:
+                audit.record(session, call, "user.set_role", user.id, method="external", old=user.role, new=role)
+                user.role = role
+    except IntegrityError:
+        # Another request of the same person was faster.
+        async with services.database.read() as session:
+            user = await accounts.user_by_subject(session, person.issuer, person.subject)
+        if user is None:
+            raise
+    services.sign_ins.review(user.id)
+    return user

@@ -6,7 +6,7 @@ import base64
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -106,3 +106,23 @@ class Slice:
             raise InvalidInput(f"limit must be between 1 and {LARGEST_SIZE}", field="limit")
         if self.offset is not None and not 0 <= self.offset <= FURTHEST_OFFSET:
             raise InvalidInput(f"offset must be between 0 and {FURTHEST_OFFSET}", field="offset")
+
+
+class _HasId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+Row = TypeVar("Row", bound=_HasId)
+
+
+def id_after(cursors: Cursors, scope: str, window: Window) -> str | None:
+    """Past which id a page by id begins. Raises InvalidInput for a cursor of another list."""
+    return None if window.cursor is None else str(cursors.read(scope, window.cursor)[0])
+
+
+def page_by_id(cursors: Cursors, scope: str, window: Window, rows: Sequence[Row]) -> Page[Row]:
+    """A page, forwards, of rows that were asked for with one more than its size."""
+    nodes = rows[: window.size]
+    made = [cursors.make(scope, [row.id]) for row in nodes]
+    return Page(nodes, made, has_next=len(rows) > window.size, has_previous=window.cursor is not None)

@@ -13,6 +13,8 @@ from engine.providers.base import ChatMessage
 from resolvers.errors import InvalidInput
 
 MOST_MESSAGES = 2_000
+_MISSING = "Object missing required field `"
+_NO_CHOICE = "Invalid enum value"
 
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Tokens = Annotated[int, Meta(ge=1, le=10_000_000)]
@@ -69,5 +71,11 @@ def explained(error: msgspec.ValidationError, root: str = "") -> InvalidInput:
     """Our error for a value of the wrong shape, naming the place below `root` where it is wrong."""
     sentence, _, place = str(error).partition(" - at `")
     path = root + place.rstrip("`").removeprefix("$")
+    missing = sentence.partition(_MISSING)[2].rstrip("`")
+    if missing:
+        sentence, path = "it is missing", f"{path}.{missing}"
+    elif sentence.startswith(_NO_CHOICE):
+        # The value is left out: it may be a secret that was put into the wrong field.
+        sentence = "it is none of the values that are allowed"
     path = path.removeprefix(".")
     return InvalidInput(f"{path}: {sentence}" if path else sentence, field=path or None)
