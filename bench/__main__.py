@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from bench import auth
 from bench.contenders import BenchError, Contender, contenders, scratch
 from bench.measures import MEASURES, Measure, measure
 
@@ -23,7 +24,8 @@ direct   the fake upstream itself, on the load generator's core: the ceiling of 
 bare     Starlette and aiohttp that pass bytes on; for subscriptions a Starlette socket that sends ready-made frames,
          one in each turn of the event loop (live) or all in one turn (replayed)
 loquent  `loquent serve` on SQLite, with sign-in, limits and accounts
-live     each client starts a generation (500 tokens, no delay) by a mutation and follows it: through the log, committed
+live     each client starts a generation (500 tokens, no delay) by a mutation and follows it: through the log, committed;
+         × 1 shows how long one generation waits for its commits, not how fast tokens can flow
 replayed a generation that has just ended is followed again and again: from memory
 Latencies are what is added to direct. A ratio above 1 is better than bare. * is near the ceiling, so bare may be faster."""
 
@@ -31,6 +33,10 @@ Latencies are what is added to direct. A ratio above 1 is better than bare. * is
 def main() -> int:
     options = _options()
     chosen = [what for what in MEASURES if not options.only or what.group in options.only]
+    if not options.only or auth.GROUP in options.only:
+        auth.show()
+    if not chosen:
+        return 0
     rounds, pace = (1, 0.5) if options.quick else (options.rounds, 1.0)
     console = Console(stderr=True)
     try:
@@ -48,7 +54,7 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    groups = list(dict.fromkeys(what.group for what in MEASURES))
+    groups = [*dict.fromkeys(what.group for what in MEASURES), auth.GROUP]
     parser = argparse.ArgumentParser(prog="python -m bench", description=_NOTES, formatter_class=_Plain)
     parser.add_argument("--only", nargs="+", choices=groups, metavar="GROUP", help=f"of: {', '.join(groups)}")
     parser.add_argument("--quick", action="store_true", help="one short round: shows that it works, not how fast")

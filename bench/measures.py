@@ -50,13 +50,13 @@ def _chat(model: str, *, is_streamed: bool) -> str:
 
 def _completions(connections: int) -> Callable[[Contender], Plan]:
     body = _chat("n200d0", is_streamed=False)
-    return lambda who: Plan("http", who.port, CHAT, connections, 0.4, 1.0, body=body, token=who.token, watched=who.pid)
+    return lambda who: Plan("http", who.port, CHAT, connections, 0.3, 0.8, body=body, token=who.token, watched=who.pid)
 
 
 def _streams(connections: int, words: int, delay: int, seconds: float) -> Callable[[Contender], Plan]:
     body = _chat(f"n{words}d{delay}", is_streamed=True)
     return lambda who: Plan(
-        "stream", who.port, CHAT, connections, 0.5, seconds, words, body, who.token, watched=who.pid
+        "stream", who.port, CHAT, connections, 0.4, seconds, words, body, who.token, watched=who.pid
     )
 
 
@@ -64,7 +64,7 @@ def _sockets(connections: int, *, is_live: bool) -> Callable[[Contender], Plan]:
     """Ours follows a generation: one that each client starts for itself, or one that has ended. The others send frames."""
 
     def plan(who: Contender) -> Plan:
-        made = Plan("socket", who.port, PACED if is_live else BURST, connections, 0.5, 1.0, TOKENS, watched=who.pid)
+        made = Plan("socket", who.port, PACED if is_live else BURST, connections, 0.4, 0.8, TOKENS, watched=who.pid)
         made.subscribe = json.dumps({"query": _FOLLOW, "variables": {"id": "$GENERATION"}})
         if who.token:
             made.path, made.token = "/graphql", who.token
@@ -120,16 +120,16 @@ def _word_cpu(result: Result) -> float:
 MEASURES = (
     Measure("json", "completions, 64 clients", "rate", "/s", _completions(64), _answer_rate),
     Measure("json", "completion, 1 client, p50", "latency", "µs", _completions(1), lambda r: r.latency),
-    Measure("first", "first token, 1 client, p50", "latency", "µs", _streams(1, 4, 0, 1.0), lambda r: r.first),
-    Measure("stream", "streamed chunks, 32 streams", "rate", "/s", _streams(32, 200, 0, 1.0), _word_rate),
-    Measure("stream", "streamed chunks, 128 streams", "rate", "/s", _streams(128, 200, 0, 1.2), _word_rate),
-    Measure("paced", "CPU a chunk, 64 streams, 50/s", "cpu", "µs", _streams(64, 200, 20, 2.0), _word_cpu),
+    Measure("first", "first token, 1 client, p50", "latency", "µs", _streams(1, 4, 0, 0.8), lambda r: r.first),
+    Measure("stream", "streamed chunks, 32 streams", "rate", "/s", _streams(32, 200, 0, 0.8), _word_rate),
+    Measure("stream", "streamed chunks, 128 streams", "rate", "/s", _streams(128, 200, 0, 1.0), _word_rate),
+    Measure("paced", "CPU a chunk, 64 streams, 50/s", "cpu", "µs", _streams(64, 200, 20, 1.6), _word_cpu),
     *(
-        Measure("live", f"live tokens, {n} subscriptions", "rate", "/s", _sockets(n, is_live=True), _word_rate)
+        Measure("live", f"live subscription tokens × {n}", "rate", "/s", _sockets(n, is_live=True), _word_rate)
         for n in (1, 32, 128)
     ),
     *(
-        Measure("replay", f"replayed tokens, {n} subscriptions", "rate", "/s", _sockets(n, is_live=False), _word_rate)
+        Measure("replay", f"replayed subscription tokens × {n}", "rate", "/s", _sockets(n, is_live=False), _word_rate)
         for n in (1, 32, 128)
     ),
 )

@@ -12,13 +12,15 @@ import strawberry
 from graphql import OperationType
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from graph.errors import RequestError, describe, new_request_id
+from db.base import StorageError
+from graph.errors import RequestError, new_request_id, refusal
 from graph.limits import Limits
 from graph.operation import Abandoned, Operations, Request, check, decode, refuse
-from graph.socket import Socket, is_welcome
+from graph.socket import Socket, address_of, is_welcome
+from resolvers import credentials
+from resolvers.access import admit, require_room
 from resolvers.call import Call, Services
-from resolvers.caller import Caller
-from resolvers.errors import Unauthenticated
+from resolvers.errors import InvalidInput, RateLimited, Unauthenticated, Unavailable
 from resolvers.identity import authenticate
 
 RESPONSE = "application/graphql-response+json"
@@ -94,7 +96,7 @@ class GraphQLApp:
             await receive()
             await send({"type": "websocket.close", "code": 4403})
             return
-        socket = Socket(self._operations, self._services, self._limits, receive, send)
+        socket = Socket(self._operations, self._services, self._limits, address_of(scope), receive, send)
         self._sockets.add(socket)
         try:
             await socket.serve(scope["subprotocols"])
@@ -103,28 +105,39 @@ class GraphQLApp:
 
     async def _answer(self, scope: Scope, receive: Receive, request_id: str) -> bytes:
         is_get = scope["method"] == "GET"
-        if is_get:
-            request = _from_query(scope["query_string"])
-        elif scope["method"] == "POST":
-            request = await self._from_body(scope, receive)
-        else:
+        if not is_get and scope["method"] != "POST":
             raise _not_allowed("GET, POST", "GraphQL is served by GET and POST")
-        caller = self._caller(scope)
-        prepared = self._operations.prepare(request)
+        call = await self._admit(scope, request_id)
+        request = _from_query(scope["query_string"]) if is_get else await self._from_body(scope, receive)
+        prepared, call = await self._operations.admit(request, call)
+        scope["state"]["standing"] = call.standing
         if prepared.kind is OperationType.SUBSCRIPTION:
             raise RequestError("Subscriptions are served over WebSocket (graphql-transport-ws)")
         if is_get and prepared.kind is not OperationType.QUERY:
             raise _not_allowed("POST", "A mutation needs POST")
         # A query whose client has gone is of use to nobody; a mutation is finished all the same.
         leave = functools.partial(_left, receive) if prepared.kind is OperationType.QUERY else None
-        return await self._operations.answer(prepared, Call(self._services, caller, request_id), leave)
+        return await self._operations.answer(prepared, call, leave)
 
-    def _caller(self, scope: Scope) -> Caller | None:
+    async def _admit(self, scope: Scope, request_id: str) -> Call:
+        """The call, counted whether its credential holds or not. Raises RequestError."""
+        caller = None
+        wrong: Unauthenticated | InvalidInput | Unavailable | None = None
         try:
-            return authenticate(self._services, credential(scope))
-        except Unauthenticated as error:
-            headers = {"WWW-Authenticate": "Bearer"}
-            raise RequestError(error.message, describe(error)[0], status=401, headers=headers) from error
+            caller = await authenticate(self._services, credentials.from_headers(scope["headers"]))
+        except (Unauthenticated, InvalidInput, Unavailable) as error:
+            wrong = error
+        except StorageError:
+            wrong = Unavailable()
+        call = await admit(self._services, caller, request_id, address_of(scope))
+        scope.setdefault("state", {})["standing"] = call.standing
+        try:
+            require_room(call)
+        except RateLimited as error:
+            raise refusal(error) from error
+        if wrong is not None:
+            raise refusal(wrong) from wrong
+        return call
 
     async def _from_body(self, scope: Scope, receive: Receive) -> Request:
         _check_content_type(_header(scope, b"content-type"))
@@ -204,22 +217,6 @@ def _json(name: str, text: str) -> dict[str, object] | None:
     except (ValueError, RecursionError) as error:
         raise RequestError(f"The parameter `{name}` is not a JSON object") from error
     return value
-
-
-def credential(scope: Scope) -> str | None:
-    """The one credential of a request's headers. Raises Unauthenticated for a scheme that is not ours, RequestError for two."""
-    found: set[str] = set()
-    for name, value in scope["headers"]:
-        if name == b"x-api-key":
-            found.add(value.decode("latin-1").strip())
-        elif name == b"authorization":
-            scheme, _, token = value.decode("latin-1").strip().partition(" ")
-            if scheme.lower() != "bearer" or not token.strip():
-                raise Unauthenticated("Authorization must be `Bearer` and a token")
-            found.add(token.strip())
-    if len(found) > 1:
-        raise RequestError("The request carries two different credentials")
-    return found.pop() if found else None
 
 
 @functools.lru_cache(maxsize=256)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from typing import assert_never
@@ -38,6 +40,10 @@ Known = (
     | GenerationFailed
 )
 Extensions = dict[str, object]
+_VALUE = re.compile(
+    r"""(cannot\ represent\ [^:]*):\ .* | ,?\ found:\ .* | (?<=Value)\ .*(?=\ does\ not\ exist\ in\ ) | (?<=String)\ ['"].*""",
+    re.DOTALL | re.VERBOSE,
+)
 MASK = "Something went wrong on our side"
 
 
@@ -81,10 +87,15 @@ class RequestError(Exception):
 
 
 def located(error: GraphQLError, code: str) -> Extensions:
-    """An error of graphql-core's own about the request, whose message is safe to show."""
-    formatted: Extensions = dict(error.formatted)
+    """An error of graphql-core's own about the request."""
+    formatted: Extensions = {**error.formatted, "message": without_values(error.message)}
     formatted["extensions"] = {"code": code}
     return formatted
+
+
+def without_values(message: str) -> str:
+    """A message of graphql-core's without the values that it quotes: one of them may be a password, in the wrong place."""
+    return _VALUE.sub(r"\1", message)
 
 
 def present(error: GraphQLError, request_id: str) -> Extensions:
@@ -129,6 +140,21 @@ def describe(error: Known) -> tuple[str, Extensions]:  # noqa: C901 - one line a
             assert_never(error)
 
 
+def refusal(error: Known) -> RequestError:
+    """One of our own errors that keeps a request from being executed."""
+    code, extra = describe(error)
+    match error:
+        case Unauthenticated():
+            return RequestError(error.message, code, status=401, headers={"WWW-Authenticate": "Bearer"})
+        case RateLimited(retry_after=wait):
+            headers = {} if wait is None else {"Retry-After": str(max(1, math.ceil(wait)))}
+            return RequestError(error.message, code, status=429, headers=headers, extensions=extra)
+        case Unavailable():
+            return RequestError(error.message, code, status=503, extensions=extra)
+        case _:
+            return RequestError(error.message, code, extensions=extra)
+
+
 def _judge(error: GraphQLError, request_id: str) -> tuple[str, str, Extensions]:
     cause = _cause(error)
     if isinstance(cause, Known):
@@ -138,7 +164,7 @@ def _judge(error: GraphQLError, request_id: str) -> tuple[str, str, Extensions]:
         away = Unavailable()
         return away.message, *describe(away)
     if isinstance(cause, StrawberryInputCoercionError) or _is_about_an_argument(error):
-        return error.message, "BAD_USER_INPUT", {}
+        return without_values(error.message), "BAD_USER_INPUT", {}
     log.error("operation failed", request_id=request_id, path=error.path, exc_info=cause)
     return MASK, "INTERNAL_SERVER_ERROR", {}
 

@@ -8,8 +8,8 @@ from typing import TypeAlias, TypeVar
 
 from strawberry.dataloader import DataLoader
 
-from db.models import Conversation, Generation, Item
-from resolvers import conversations, generations, items
+from db.models import ApiKey, Conversation, Generation, Item, ProviderKey
+from resolvers import api_keys, conversations, generations, items, provider_keys
 from resolvers.call import Call
 from resolvers.errors import InvalidInput
 from resolvers.paging import Page, Window
@@ -26,6 +26,21 @@ PageKey: TypeAlias = tuple[str, Window]
 def loader(load: Callable[[list[K]], Awaitable[Sequence[T | BaseException]]]) -> DataLoader[K, T]:
     """A loader over one `*_by_ids` operation, which answers in the order of the keys."""
     return DataLoader(load, max_batch_size=BATCH)
+
+
+async def _by_window(
+    load: Callable[[Sequence[str], Window], Awaitable[Sequence[Page[T] | None]]], keys: list[PageKey]
+) -> list[Page[T] | BaseException | None]:
+    """One read for each window, which is the same for all rows of a list."""
+    found: dict[PageKey, Page[T] | BaseException | None] = {}
+    for window in dict.fromkeys(window for _, window in keys):
+        ids = [id for id, wanted in keys if wanted == window]
+        try:
+            pages: Sequence[Page[T] | BaseException | None] = await load(ids, window)
+        except InvalidInput as error:
+            pages = [error] * len(ids)
+        found.update(((id, window), page) for id, page in zip(ids, pages, strict=True))
+    return [found[key] for key in keys]
 
 
 class Loaders:
@@ -56,16 +71,28 @@ class Loaders:
         return loader(self._item_pages)
 
     async def _item_pages(self, keys: list[PageKey]) -> list[Page[Item] | BaseException | None]:
-        """One read for each window, which is the same for all conversations of a list."""
-        found: dict[PageKey, Page[Item] | BaseException | None] = {}
-        for window in dict.fromkeys(window for _, window in keys):
-            ids = [id for id, wanted in keys if wanted == window]
-            try:
-                pages: Sequence[Page[Item] | BaseException | None] = await items.pages(self._call, ids, window)
-            except InvalidInput as error:
-                pages = [error] * len(ids)
-            found.update(((id, window), page) for id, page in zip(ids, pages, strict=True))
-        return [found[key] for key in keys]
+        return await _by_window(partial(items.pages, self._call), keys)
+
+    @cached_property
+    def api_keys(self) -> DataLoader[str, ApiKey | None]:
+        return loader(partial(api_keys.by_ids, self._call))
+
+    @cached_property
+    def api_key_pages(self) -> DataLoader[PageKey, Page[ApiKey] | None]:
+        """By user and window."""
+        return loader(self._api_key_pages)
+
+    async def _api_key_pages(self, keys: list[PageKey]) -> list[Page[ApiKey] | BaseException | None]:
+        return await _by_window(partial(api_keys.pages, self._call), keys)
+
+    @cached_property
+    def provider_keys(self) -> DataLoader[str, ProviderKey | None]:
+        return loader(partial(provider_keys.by_ids, self._call))
+
+    @cached_property
+    def users_provider_keys(self) -> DataLoader[str, Sequence[ProviderKey] | None]:
+        """By user."""
+        return loader(partial(provider_keys.by_users, self._call))
 
     def forget(self) -> None:
         """After a write: what was read before it may have changed."""

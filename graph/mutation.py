@@ -6,8 +6,20 @@ from typing import Annotated, TypeAlias, TypeVar
 
 import strawberry
 
+from db import models
 from graph.relay import Edge, Info, given, resolved, shaped
-from graph.types.account import AuthPayload
+from graph.types.account import (
+    AuthPayload,
+    EndSessionPayload,
+    LoginInput,
+    RefreshTokenInput,
+    RegisterInput,
+    RevokeTokenInput,
+    UpdateProfileInput,
+    UpdateProfilePayload,
+    User,
+)
+from graph.types.admin import SetUserRoleInput, SetUserRolePayload
 from graph.types.content import new_message
 from graph.types.conversation import (
     Conversation,
@@ -19,9 +31,20 @@ from graph.types.conversation import (
     SendMessagePayload,
 )
 from graph.types.generation import GeneratePayload, Generation
+from graph.types.key import (
+    ApiKey,
+    CreateApiKeyInput,
+    CreateApiKeyPayload,
+    DeleteProviderKeyInput,
+    ProviderKey,
+    ProviderKeyPayload,
+    RevokeApiKeyInput,
+    RevokeApiKeyPayload,
+    SetProviderKeyInput,
+)
 from graph.types.options import CancelGenerationInput, GenerateInput, GenerateOptions
 from graph.types.payload import mendable
-from resolvers import conversations, generations, identity, items
+from resolvers import accounts, api_keys, conversations, generations, identity, items, provider_keys, sessions
 
 T = TypeVar("T")
 Input: TypeAlias = Annotated[T, strawberry.argument(description="What to do.")]
@@ -33,6 +56,51 @@ class Mutation:
     @mendable(AuthPayload)
     async def guest_login(self, info: Info) -> AuthPayload:
         return AuthPayload.from_tokens(await identity.guest_login(info.context.call))
+
+    @resolved("Makes an account and signs in to it.")
+    @mendable(AuthPayload)
+    async def register(self, info: Info, input: Input[RegisterInput]) -> AuthPayload:
+        return AuthPayload.from_tokens(await accounts.sign_up(info.context.call, input.person()))
+
+    @resolved("Signs in.")
+    @mendable(AuthPayload)
+    async def login(self, info: Info, input: Input[LoginInput]) -> AuthPayload:
+        return AuthPayload.from_tokens(await accounts.login(info.context.call, input.email, input.password))
+
+    @resolved("Makes the guest who calls a user with an account, who keeps all they have.")
+    @mendable(AuthPayload)
+    async def upgrade_guest(self, info: Info, input: Input[RegisterInput]) -> AuthPayload:
+        return AuthPayload.from_tokens(await accounts.upgrade(info.context.call, input.person()))
+
+    @resolved("Exchanges a refresh token for new tokens; it cannot be used again.")
+    @mendable(AuthPayload)
+    async def refresh_token(self, info: Info, input: Input[RefreshTokenInput]) -> AuthPayload:
+        return AuthPayload.from_tokens(await sessions.refresh(info.context.call, input.refresh_token))
+
+    @resolved("Ends the sign-in that a token belongs to.")
+    @mendable(EndSessionPayload)
+    async def revoke_token(self, info: Info, input: Input[RevokeTokenInput]) -> EndSessionPayload:
+        await sessions.revoke(info.context.call, input.token)
+        return EndSessionPayload()
+
+    @resolved("Ends the sign-in of the viewer.")
+    @mendable(EndSessionPayload)
+    async def logout(self, info: Info) -> EndSessionPayload:
+        await sessions.logout(info.context.call)
+        return EndSessionPayload()
+
+    @resolved("Changes the viewer's profile.")
+    @mendable(UpdateProfilePayload)
+    async def update_profile(self, info: Info, input: Input[UpdateProfileInput]) -> UpdateProfilePayload:
+        return UpdateProfilePayload(
+            viewer=User.from_row(await accounts.update_profile(info.context.call, input.change()))
+        )
+
+    @resolved("Gives a user another role. For administrators, who cannot change their own.")
+    @mendable(SetUserRolePayload)
+    async def set_user_role(self, info: Info, input: Input[SetUserRoleInput]) -> SetUserRolePayload:
+        row = await accounts.set_role(info.context.call, input.user_id, models.Role(str(input.role.value)))
+        return SetUserRolePayload(user=User.from_row(row))
 
     @resolved("Makes a conversation.")
     @mendable(CreateConversationPayload)
@@ -75,3 +143,33 @@ class Mutation:
         row = await generations.cancel(info.context.call, input.id)
         info.context.loaders.forget()
         return GeneratePayload(generation=Generation.from_row(row))
+
+    @resolved("Makes an API key. The secret is shown this once.")
+    @mendable(CreateApiKeyPayload)
+    async def create_api_key(self, info: Info, input: Input[CreateApiKeyInput]) -> CreateApiKeyPayload:
+        holds_for = api_keys.lifetime(given(input.expires_in_days))
+        scopes = [str(scope.value) for scope in input.scopes]
+        made = await api_keys.create(info.context.call, input.name, scopes, holds_for)
+        info.context.loaders.forget()
+        return CreateApiKeyPayload.from_new(made)
+
+    @resolved("Takes an API key back, for good: whatever uses it ends within seconds.")
+    @mendable(RevokeApiKeyPayload)
+    async def revoke_api_key(self, info: Info, input: Input[RevokeApiKeyInput]) -> RevokeApiKeyPayload:
+        row = await api_keys.revoke(info.context.call, input.id)
+        info.context.loaders.forget()
+        return RevokeApiKeyPayload(api_key=ApiKey.from_row(row))
+
+    @resolved("Keeps the viewer's own credential for an upstream, for the viewer's generations alone.")
+    @mendable(ProviderKeyPayload)
+    async def set_provider_key(self, info: Info, input: Input[SetProviderKeyInput]) -> ProviderKeyPayload:
+        row = await provider_keys.put(info.context.call, input.provider, input.api_key)
+        info.context.loaders.forget()
+        return ProviderKeyPayload(provider_key=ProviderKey.from_row(row))
+
+    @resolved("Deletes the viewer's own credential for an upstream.")
+    @mendable(ProviderKeyPayload)
+    async def delete_provider_key(self, info: Info, input: Input[DeleteProviderKeyInput]) -> ProviderKeyPayload:
+        row = await provider_keys.delete(info.context.call, input.provider)
+        info.context.loaders.forget()
+        return ProviderKeyPayload(provider_key=ProviderKey.from_row(row))

@@ -17,12 +17,12 @@ from strawberry.execution import optimized_is_awaitable
 
 from graph.context import Context
 from graph.documents import Document, Documents, Operation, Projection
-from graph.errors import RequestError, located, present, present_exception
+from graph.errors import RequestError, located, present, present_exception, refusal
 from graph.limits import Limits
 from graph.projection import projection_of
-from resolvers.access import check_storable
+from resolvers.access import check_storable, require_room, weigh
 from resolvers.call import Call
-from resolvers.errors import InvalidInput
+from resolvers.errors import InvalidInput, RateLimited
 
 T = TypeVar("T")
 Leave = Callable[[], Coroutine[object, object, None]]
@@ -45,12 +45,13 @@ class Request(msgspec.Struct, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request that may be executed."""
+    """A request that may be executed, and what it costs."""
 
     document: Document
     operation: Operation
     name: str | None
     variables: Mapping[str, object]
+    cost: int = 0
 
     @property
     def kind(self) -> OperationType:
@@ -73,8 +74,19 @@ class Operations:
         document = self._document(request)
         operation = document.operation(request.operation_name or None)
         variables = request.variables or {}
-        self._documents.charge(document, operation, variables)
-        return Prepared(document, operation, request.operation_name or None, variables)
+        cost = self._documents.charge(document, operation, variables)
+        return Prepared(document, operation, request.operation_name or None, variables, cost)
+
+    async def admit(self, request: Request, call: Call) -> tuple[Prepared, Call]:
+        """A request whose call has been counted, and the call once it is counted for its cost too. Raises RequestError."""
+        try:
+            require_room(call)
+            prepared = self.prepare(request)
+            call = await weigh(call, prepared.cost)
+            require_room(call)
+        except RateLimited as error:
+            raise refusal(error) from error
+        return prepared, call
 
     def _document(self, request: Request) -> Document:
         digest = _persisted(request)

@@ -26,6 +26,7 @@ from graph.relay import (
 )
 from graph.types import catalog as models
 from graph.types.account import User
+from graph.types.admin import AdminQuery
 from graph.types.catalog import Model
 from graph.types.conversation import (
     Conversation,
@@ -37,8 +38,9 @@ from graph.types.conversation import (
     OrderDirection,
 )
 from graph.types.generation import Generation
-from graph.types.server import ServerInfo
-from resolvers import catalog, conversations, health, identity
+from graph.types.key import ApiKey, ProviderKey
+from graph.types.server import RateLimit, ServerInfo
+from resolvers import accounts, catalog, conversations, health, identity
 from resolvers.access import READ, require
 from resolvers.errors import InvalidInput
 from resolvers.paging import Window
@@ -52,6 +54,10 @@ class Query:
     @resolved("The user who is signed in; null when nobody is.")
     async def viewer(self, info: Info) -> User | None:
         return shaped(User.from_row, await identity.viewer(info.context.call))
+
+    @resolved("Administration; null for everybody but administrators.")
+    def admin(self, info: Info) -> AdminQuery | None:
+        return AdminQuery() if accounts.administers(info.context.call) else None
 
     @resolved("Anything by its ID; null when it is missing or belongs to somebody else.")
     async def node(self, info: Info, id: Id) -> Node | None:
@@ -119,6 +125,10 @@ class Query:
     ) -> Model | None:
         return shaped(Model.from_entry, catalog.model(info.context.call, name))
 
+    @resolved("How much the caller may still ask for; null when there is no limit.")
+    def rate_limit(self, info: Info) -> RateLimit | None:
+        return shaped(RateLimit.from_standing, info.context.call.standing)
+
     @resolved("This server.")
     def server(self, info: Info) -> ServerInfo:
         return ServerInfo(version=health.version())
@@ -137,6 +147,10 @@ async def _node(context: Context, id: str) -> Node | None:
         case "user":
             user = await identity.viewer(context.call)
             return User.from_row(user) if user is not None and user.id == id else None
+        case "key":
+            return shaped(ApiKey.from_row, await loaders.api_keys.load(id))
+        case "pkey":
+            return shaped(ProviderKey.from_row, await loaders.provider_keys.load(id))
         case "model":
             return shaped(Model.from_entry, catalog.model(context.call, id.removeprefix(models.PREFIX)))
         case _:

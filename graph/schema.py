@@ -13,12 +13,13 @@ from graph.query import Query
 from graph.relay import SCALARS
 from graph.subscription import Subscription
 from graph.types import conversation, event, payload
-from resolvers.access import PUBLIC, READ, SCOPES, WRITE
+from resolvers.access import ADMIN, KEYS_WRITE, PROVIDERS_WRITE, PUBLIC, READ, SCOPES, WRITE
 
 # What a caller must hold to use a root field. The resolvers enforce it; a test holds the two together.
 FIELDS: Mapping[str, str] = MappingProxyType(
     {
         "Query.viewer": PUBLIC,
+        "Query.admin": PUBLIC,
         "Query.node": READ,
         "Query.nodes": READ,
         "Query.conversations": READ,
@@ -26,12 +27,25 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "Query.generation": READ,
         "Query.models": PUBLIC,
         "Query.model": PUBLIC,
+        "Query.rateLimit": PUBLIC,
         "Query.server": PUBLIC,
         "Mutation.guestLogin": PUBLIC,
+        "Mutation.register": PUBLIC,
+        "Mutation.login": PUBLIC,
+        "Mutation.upgradeGuest": WRITE,
+        "Mutation.refreshToken": PUBLIC,
+        "Mutation.revokeToken": PUBLIC,
+        "Mutation.logout": PUBLIC,
+        "Mutation.updateProfile": WRITE,
+        "Mutation.setUserRole": ADMIN,
         "Mutation.createConversation": WRITE,
         "Mutation.sendMessage": WRITE,
         "Mutation.generate": WRITE,
         "Mutation.cancelGeneration": WRITE,
+        "Mutation.createApiKey": KEYS_WRITE,
+        "Mutation.revokeApiKey": KEYS_WRITE,
+        "Mutation.setProviderKey": PROVIDERS_WRITE,
+        "Mutation.deleteProviderKey": PROVIDERS_WRITE,
         "Subscription.generation": READ,
     }
 )

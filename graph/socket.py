@@ -14,26 +14,26 @@ import structlog
 from graphql import OperationType
 from starlette.types import Message, Receive, Scope, Send
 
-from graph.errors import RequestError, new_request_id
+from db.base import StorageError
+from graph.errors import RequestError, new_request_id, refusal
 from graph.limits import Limits
 from graph.operation import Operations, Prepared, Request, decode
-from resolvers.access import check_storable
+from resolvers import credentials
+from resolvers.access import admit, check_storable
 from resolvers.call import Call, Services
 from resolvers.caller import Caller
-from resolvers.errors import InvalidInput, Unauthenticated
+from resolvers.errors import InvalidInput, Unauthenticated, Unavailable
 from resolvers.identity import authenticate
 
 log = structlog.get_logger(__name__)
 
 PROTOCOL = "graphql-transport-ws"
 _LONGEST_ID = 256
-_LONGEST_CREDENTIAL = 8192
 _LONGEST_REASON = 123
 # How long a client that is told to go may take to read that.
 _FAREWELL_SECONDS = 1.0
 # After so many frames of one operation the others have their turn.
 _FRAMES_A_TURN = 64
-_CREDENTIAL_KEYS = ("Authorization", "authorization", "token", "x-api-key", "X-API-Key")
 
 
 class ClientMessage(msgspec.Struct):
@@ -63,9 +63,11 @@ class Socket:
     """One client's socket, from its handshake to its end. Whatever it started has cleaned up when `serve` returns."""
 
     __slots__ = (
+        "_address",
         "_blocked",
         "_blocked_since",
         "_caller",
+        "_credential",
         "_deadline",
         "_is_acknowledged",
         "_limits",
@@ -78,19 +80,29 @@ class Socket:
         "_tasks",
         "_verdict",
         "_watch",
+        "_watching",
         "_writing",
         "closed",
     )
 
     def __init__(
-        self, operations: Operations, services: Services, limits: Limits, receive: Receive, send: Send
+        self,
+        operations: Operations,
+        services: Services,
+        limits: Limits,
+        address: str,
+        receive: Receive,
+        send: Send,
     ) -> None:
         self._operations = operations
         self._services = services
         self._limits = limits
+        self._address = address
         self._receive = receive
         self._send = send
         self._caller: Caller | None = None
+        self._credential: str | None = None
+        self._watching = contextlib.ExitStack()
         self._is_acknowledged = False
         self._live: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -149,6 +161,7 @@ class Socket:
     async def _release(self) -> None:
         """Cancels all operations and waits for their clean-up."""
         self._deadline.cancel()
+        self._watching.close()
         if self._watch is not None:
             self._watch.cancel()
         self._live.clear()
@@ -184,9 +197,12 @@ class Socket:
             raise _Closed(4429, "Too many initialisation requests")
         payload = _payload(message)
         try:
-            self._caller = authenticate(self._services, _credential(payload))
-        except Unauthenticated as error:
+            self._credential = credentials.from_payload(payload)
+            self._take(await authenticate(self._services, self._credential))
+        except (Unauthenticated, InvalidInput) as error:
             raise _Closed(4403, "Forbidden") from error
+        except (StorageError, Unavailable) as error:
+            raise _Closed(1013, "Try again later") from error
         self._deadline.cancel()
         self._is_acknowledged = True
         if self._caller is not None:
@@ -213,18 +229,41 @@ class Socket:
         self._tasks.add(task)
         task.add_done_callback(self._finished)
 
+    async def _caller_now(self) -> Caller | None:
+        """Who this is and what they may do now. Raises Unauthenticated, and RequestError when that cannot be known."""
+        try:
+            caller = await authenticate(self._services, self._credential)
+        except (StorageError, Unavailable) as error:
+            raise refusal(Unavailable()) from error
+        if caller != self._caller:
+            self._take(caller)
+        return caller
+
+    def _take(self, caller: Caller | None) -> None:
+        """From now on the socket is this caller's, for as long as they may have it."""
+        self._watching.close()
+        self._watching.enter_context(self._services.sign_ins.watched(caller, self._forbid))
+        self._caller = caller
+
+    def _forbid(self) -> None:
+        self.end(4403, "Forbidden")
+
     def _complete(self, message: ClientMessage) -> None:
         task = self._live.pop(_id(message), None)
         if task is not None and task not in self._writing:
             task.cancel()
 
     async def _operate(self, id: str, request: Request) -> None:
-        call = Call(self._services, self._caller, new_request_id())
+        request_id = new_request_id()
         try:
-            await self._run(id, self._operations.prepare(request), call)
+            call = await admit(self._services, await self._caller_now(), request_id, self._address)
+            prepared, call = await self._operations.admit(request, call)
+            await self._run(id, prepared, call)
+        except Unauthenticated:
+            self._forbid()
         except RequestError as error:
             if self._retire(id):
-                await self._refuse(id, error, call.request_id)
+                await self._refuse(id, error, request_id)
         else:
             if self._retire(id):
                 await self._transmit(_encoder.encode({"id": id, "type": "complete"}).decode())
@@ -303,6 +342,12 @@ class Socket:
             self._watch = loop.call_later(left, self._look)
 
 
+def address_of(scope: Scope) -> str:
+    """Where a request came from; nothing when the server cannot tell."""
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
 def is_welcome(scope: Scope, origins: frozenset[str]) -> bool:
     """Whether a page of this origin may open a socket: of the same host, or named; programs send no origin."""
     headers = dict(scope["headers"])
@@ -353,19 +398,3 @@ def _asked(message: ClientMessage) -> Request:
         return decode(_request, message.payload)
     except RequestError as error:
         raise _Closed(4400, f"Invalid message: {error}") from error
-
-
-def _credential(payload: dict[str, object]) -> str | None:
-    """The credential in the payload of `connection_init`. Raises Unauthenticated when it cannot be one."""
-    found: set[str] = set()
-    for key in _CREDENTIAL_KEYS:
-        value = payload.get(key)
-        if value is None:
-            continue
-        if not isinstance(value, str) or len(value) > _LONGEST_CREDENTIAL:
-            raise Unauthenticated
-        scheme, _, token = value.strip().partition(" ")
-        found.add(token.strip() if scheme.lower() == "bearer" else value.strip())
-    if len(found) > 1:
-        raise Unauthenticated("Two different credentials")
-    return found.pop() if found else None

@@ -22,7 +22,7 @@ from resolvers.generations import Run
 from rest_compat import body, sse
 from rest_compat.completions import ChunkWriter, Head, completion
 from rest_compat.endpoint import Answer, Ask, Reply, Stream
-from rest_compat.errors import ErrorObject, problem
+from rest_compat.errors import ErrorEvent, problem
 
 _OWN_FIELDS = frozenset({"model", "messages", "stream", "stream_options"})
 
@@ -40,13 +40,9 @@ class CompletionRequest(msgspec.Struct, frozen=True):
     stream_options: StreamOptions | None = None
 
 
-class _ErrorEvent(msgspec.Struct, frozen=True):
-    error: ErrorObject
-
-
 async def complete(ask: Ask, written: dict[str, object]) -> Answer:
     asked = body.typed(written, CompletionRequest)
-    run = generations.complete(
+    run = await generations.complete(
         ask.call,
         asked.model,
         asked.messages,
@@ -111,7 +107,7 @@ def _ending(run: Run, end: Terminal, writer: ChunkWriter, first_raw: bytes) -> b
             finishes = writer.finishes({}, default=end.finish_reason)
         case Failed() | Cancelled():
             # Clients raise on an event with `error`; without it, what was cut off would look whole.
-            return sse.event(_ErrorEvent(problem(_failure(end, run.retry_after)).error())) + sse.DONE
+            return sse.event(ErrorEvent(problem(_failure(end, run.retry_after)).error())) + sse.DONE
         case _:
             assert_never(end)
     return finishes + writer.usage(run.usage) + sse.DONE

@@ -8,18 +8,17 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import dataclass
 from typing import TypeVar
 
+import anyio
 import structlog
 from starlette.types import Receive, Scope, Send
 
 from db.base import StorageError
-from resolvers import identity
-from resolvers.access import PUBLIC, SCOPES, require
+from resolvers import credentials, identity
+from resolvers.access import PUBLIC, SCOPES, admit, require, require_room
 from resolvers.call import Call, Services
-from resolvers.caller import Caller
-from resolvers.errors import InvalidInput, PublicError, Unauthenticated
-from rest_compat import body
-from rest_compat.credential import credential
-from rest_compat.errors import Problem, problem
+from resolvers.errors import InvalidInput, PublicError, Unauthenticated, Unavailable
+from rest_compat import body, sse
+from rest_compat.errors import ErrorEvent, Problem, problem
 from rest_compat.watch import watched
 
 _log = structlog.get_logger()
@@ -27,6 +26,9 @@ _log = structlog.get_logger()
 Headers = Sequence[tuple[bytes, bytes]]
 Input = TypeVar("Input")
 
+_NO_CONTENT = 204
+# How long a client that is cut off may take to read that.
+FAREWELL_SECONDS = 1.0
 _JSON = (b"content-type", b"application/json")
 _EVENT_STREAM = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -41,6 +43,7 @@ class Ask:
 
     call: Call
     path: Mapping[str, str]
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,8 @@ Answer = Reply | Stream
 class Operation:
     """A line of the route table. `request` is read from the body, or for GET from the query string.
 
-    `is_watched`: takes so long that its client may leave meanwhile, which ends it.
+    `is_watched`: takes so long that its client may leave meanwhile, which ends it. `is_counted`: counts against the
+    limits of its caller. What is not counted is for strangers: probes of health, who must always get an answer.
     """
 
     method: str
@@ -78,6 +82,7 @@ class Operation:
     response: type
     run: Callable[[Ask, object], Awaitable[Answer]]
     is_watched: bool
+    is_counted: bool = True
 
     def __post_init__(self) -> None:
         if self.scope not in SCOPES:
@@ -104,14 +109,20 @@ def operation(
 
 
 def bare(
-    method: str, path: str, scope: str, handler: Callable[[Ask], Awaitable[Answer]], *, response: type
+    method: str,
+    path: str,
+    scope: str,
+    handler: Callable[[Ask], Awaitable[Answer]],
+    *,
+    response: type,
+    is_counted: bool = True,
 ) -> Operation:
     """An operation without input; a body that comes all the same is not looked at."""
 
     def run(ask: Ask, _: object) -> Awaitable[Answer]:
         return handler(ask)
 
-    return Operation(method, path, scope, None, response, run, is_watched=False)
+    return Operation(method, path, scope, None, response, run, is_watched=False, is_counted=is_counted)
 
 
 class Endpoint:
@@ -134,20 +145,44 @@ class Endpoint:
             await _refuse(send, wrong, request_id)
             return
         try:
-            call = Call(self._services, _caller(self._services, found.scope, scope), request_id)
+            call, refusal = await self._admit(found, scope, request_id)
+            require_room(call)
+            if refusal is not None:
+                raise refusal
             if found.scope != PUBLIC:
                 require(call, found.scope)
-            ask = Ask(call, body.clean_path(scope["path_params"]))
+            ask = Ask(call, body.clean_path(scope["path_params"]), scope["headers"])
             value = await _input(found, scope, receive)
             if found.is_watched:
-                with watched(receive, send) as watching_send:
-                    await _answer(await found.run(ask, value), watching_send)
+                await _answer_watched(found, ask, value, receive, send)
             else:
                 await _answer(await found.run(ask, value), send)
         except (PublicError, StorageError) as error:
             if isinstance(error, StorageError):
                 _log.warning("storage unavailable", request_id=request_id, path=found.path, exc_info=error)
             await _refuse(send, problem(error), request_id)
+
+    async def _admit(
+        self, found: Operation, scope: Scope, request_id: str
+    ) -> tuple[Call, PublicError | StorageError | None]:
+        """The call, counted, and what is wrong with its credential.
+
+        Where nobody need sign in, a credential that does not hold is as good as none.
+        """
+        if not found.is_counted:
+            return Call(self._services, None, request_id), None
+        caller = None
+        refusal: PublicError | StorageError | None = None
+        try:
+            caller = await identity.authenticate(self._services, credentials.from_headers(scope["headers"]))
+        except InvalidInput as error:
+            refusal = error
+        except (Unauthenticated, Unavailable, StorageError) as error:
+            refusal = error if found.scope != PUBLIC else None
+        address = (scope.get("client") or ("",))[0]
+        call = await admit(self._services, caller, request_id, address)
+        scope.setdefault("state", {})["standing"] = call.standing
+        return call, refusal
 
 
 def request_id_of(scope: Scope) -> str:
@@ -163,14 +198,22 @@ async def _input(found: Operation, scope: Scope, receive: Receive) -> object:
     return body.parse(await body.read(receive))
 
 
-def _caller(services: Services, required: str, scope: Scope) -> Caller | None:
-    """Raises Unauthenticated, InvalidInput. Where nobody need sign in, a credential that does not hold is as good as none."""
-    try:
-        return identity.authenticate(services, credential(scope["headers"]))
-    except (Unauthenticated, InvalidInput):
-        if required == PUBLIC:
-            return None
-        raise
+async def _answer_watched(found: Operation, ask: Ask, value: object, receive: Receive, send: Send) -> None:
+    """Answers for as long as the client is there and its credential holds. Raises Unauthenticated when that was too short."""
+    answer: Answer | None = None
+    with watched(receive, send) as sender, ask.call.services.sign_ins.watched(ask.call.caller, sender.cut):
+        answer = await found.run(ask, value)
+        await _answer(answer, sender)
+    if not sender.is_cut:
+        return
+    error = Unauthenticated("The credential no longer holds")
+    if not sender.has_begun:
+        raise error
+    if isinstance(answer, Stream):
+        # Clients raise on an event with `error`; without it, what was cut off would look whole.
+        farewell = sse.event(ErrorEvent(problem(error).error())) + sse.DONE
+        with anyio.move_on_after(FAREWELL_SECONDS):
+            await send({"type": "http.response.body", "body": farewell})
 
 
 async def _answer(answer: Answer, send: Send) -> None:
@@ -188,6 +231,8 @@ async def _answer(answer: Answer, send: Send) -> None:
 
 async def _reply(send: Send, reply: Reply) -> None:
     headers = [_JSON, (b"content-length", b"%d" % len(reply.content)), *reply.headers]
+    if reply.status == _NO_CONTENT:
+        headers = list(reply.headers)
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.content})
 

@@ -73,6 +73,12 @@ class ErrorAnswer(msgspec.Struct, frozen=True):
     request_id: str
 
 
+class ErrorEvent(msgspec.Struct, frozen=True):
+    """What a stream says when it fails after its beginning."""
+
+    error: ErrorObject
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One failure, ready for the wire. `retry_after` in seconds."""

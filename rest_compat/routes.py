@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from types import NoneType
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -11,16 +12,37 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ExceptionHandler
 
-from resolvers.access import PUBLIC, READ, WRITE
+from resolvers.access import KEYS_WRITE, PROVIDERS_WRITE, PUBLIC, READ, WRITE
 from resolvers.call import Services
-from rest_compat import auth, chat, conversations, health, items, models
+from rest_compat import api_keys, auth, chat, conversations, health, items, models, provider_keys, users
+from rest_compat.api_keys import KeyDeleted, KeyQuery, KeyRequest, TokenObject, TokenRevoked
+from rest_compat.auth import RefreshRequest, RevokeRequest, UpgradeRequest
 from rest_compat.completions import Completion
 from rest_compat.conversations import NewConversation
 from rest_compat.endpoint import Endpoint, Operation, bare, operation, request_id_of
 from rest_compat.errors import Problem
 from rest_compat.items import NewItems
 from rest_compat.listing import ListQuery
-from rest_compat.shapes import ConversationObject, ItemObject, List, ModelObject, SignIn, Status
+from rest_compat.provider_keys import ProviderKeyDeleted, ProviderKeyRequest
+from rest_compat.shapes import (
+    ApiKeyObject,
+    ConversationObject,
+    Identity,
+    ItemObject,
+    List,
+    Login,
+    Message,
+    ModelObject,
+    ProfileObject,
+    ProviderKeyObject,
+    Renewed,
+    SignIn,
+    Status,
+    Upgraded,
+    UserObject,
+    Validity,
+)
+from rest_compat.users import LoginRequest, ProfileRequest, RegisterRequest
 
 # The busiest first: routes are tried in this order.
 OPERATIONS = (
@@ -41,8 +63,38 @@ OPERATIONS = (
     bare("GET", "/v1/models", PUBLIC, models.list_all, response=List),
     bare("GET", "/v1/models/{id:path}", PUBLIC, models.get, response=ModelObject),
     bare("POST", "/auth/guest-login", PUBLIC, auth.guest_login, response=SignIn),
-    bare("GET", "/healthz", PUBLIC, health.alive, response=Status),
-    bare("GET", "/health", PUBLIC, health.alive, response=Status),
+    operation("POST", "/auth/refresh", PUBLIC, auth.refresh, request=RefreshRequest, response=Renewed),
+    operation("POST", "/auth/refresh-token", PUBLIC, auth.refresh, request=RefreshRequest, response=Renewed),
+    bare("GET", "/auth/refresh-token", PUBLIC, auth.refresh_by_header, response=Renewed),
+    operation("POST", "/auth/revoke", PUBLIC, auth.revoke, request=RevokeRequest, response=Message),
+    bare("POST", "/auth/logout", PUBLIC, auth.logout, response=Status),
+    bare("GET", "/auth/logout", PUBLIC, auth.logout, response=Status),
+    operation("POST", "/auth/upgrade", WRITE, auth.upgrade, request=UpgradeRequest, response=Upgraded),
+    bare("GET", "/auth/me", READ, auth.me, response=Identity),
+    bare("POST", "/auth/validate", READ, auth.validate, response=Validity),
+    operation("POST", "/v1/users/register", PUBLIC, users.register, request=RegisterRequest, response=UserObject),
+    operation("POST", "/v1/users/login", PUBLIC, users.login, request=LoginRequest, response=Login),
+    bare("GET", "/v1/users/me", READ, users.me, response=ProfileObject),
+    operation("PATCH", "/v1/users/me", WRITE, users.update, request=ProfileRequest, response=ProfileObject),
+    operation("POST", "/auth/api-keys", KEYS_WRITE, api_keys.create, request=KeyRequest, response=ApiKeyObject),
+    operation("GET", "/auth/api-keys", READ, api_keys.list_page, request=KeyQuery, response=List),
+    # Before the one without the gateway's prefix, which is answered otherwise.
+    bare("DELETE", "/llm/auth/api-keys/{id}", KEYS_WRITE, api_keys.revoke_and_tell, response=KeyDeleted),
+    bare("DELETE", "/auth/api-keys/{id}", KEYS_WRITE, api_keys.revoke, response=NoneType),
+    operation("POST", "/v1/users/tokens", KEYS_WRITE, api_keys.create_token, request=KeyRequest, response=TokenObject),
+    bare("GET", "/v1/users/tokens", READ, api_keys.list_tokens, response=list[ApiKeyObject]),
+    bare("DELETE", "/v1/users/tokens/{id}", KEYS_WRITE, api_keys.revoke_token, response=TokenRevoked),
+    operation(
+        "POST", "/v1/users/provider-keys", PROVIDERS_WRITE, provider_keys.put,
+        request=ProviderKeyRequest, response=ProviderKeyObject,
+    ),
+    bare("GET", "/v1/users/provider-keys", READ, provider_keys.list_all, response=list[ProviderKeyObject]),
+    bare(
+        "DELETE", "/v1/users/provider-keys/{provider}", PROVIDERS_WRITE, provider_keys.delete,
+        response=ProviderKeyDeleted,
+    ),
+    bare("GET", "/healthz", PUBLIC, health.alive, response=Status, is_counted=False),
+    bare("GET", "/health", PUBLIC, health.alive, response=Status, is_counted=False),
 )  # fmt: skip
 
 PREFIXES = {"v1": ("", "/llm", "/api/llm"), "auth": ("", "/llm")}
@@ -53,7 +105,7 @@ _MESSAGES = {404: "There is nothing at this path", 405: "This path has no such m
 
 def routes(services: Services, ready: Callable[[], Awaitable[bool]]) -> list[BaseRoute]:
     """All routes, at every address at which they answer. `ready` says whether this process can work."""
-    readiness = bare("GET", "/ready", PUBLIC, health.readiness(ready), response=Status)
+    readiness = bare("GET", "/ready", PUBLIC, health.readiness(ready), response=Status, is_counted=False)
     endpoints = [(path, Endpoint(services, found)) for path, found in _by_path([*OPERATIONS, readiness]).items()]
     return [Route(prefix + path, endpoint) for path, endpoint in endpoints for prefix in _prefixes(path)]
 

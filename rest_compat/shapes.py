@@ -9,11 +9,13 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from db.models import MAIN, Conversation, Item
+from db.models import MAIN, ApiKey, Conversation, Item, ProviderKey
+from resolvers import api_keys
 from resolvers.catalog import Model
 from resolvers.paging import Listing
 
 JsonObject = dict[str, object]
+SCHEME = "Bearer"
 
 
 class ConversationObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,21 +65,111 @@ class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
     context_length: int
 
 
-class SignIn(msgspec.Struct, frozen=True):
+class ApiKeyObject(msgspec.Struct, frozen=True, kw_only=True):
+    """`prefix` and `suffix` are the beginning and the end of the key. `key`, the whole of it, is there once: when it is made."""
+
+    id: str
+    object: Literal["api_key"] = "api_key"
+    name: str
+    prefix: str
+    suffix: str
+    scopes: list[str]
+    status: str
+    is_active: bool
+    created_at: str
+    expires_at: str | None
+    last_used_at: str | None
+    revoked_at: str | None
+    key: str | UnsetType = UNSET
+
+
+class ProviderKeyObject(msgspec.Struct, frozen=True, kw_only=True):
+    """`origin` is the one place that the key is sent to."""
+
+    id: str
+    object: Literal["provider_key"] = "provider_key"
+    provider: str
+    credential_type: str
+    masked_key: str
+    origin: str
+    created_at: str
+
+
+class SignIn(msgspec.Struct, frozen=True, kw_only=True):
+    """`expires_in`: seconds until the access token ends."""
+
     user_id: str
     username: str
     principal_id: str
     access_token: str
     refresh_token: str
-    token_type: str
+    token_type: str = SCHEME
     expires_in: int
+
+
+class Upgraded(SignIn, frozen=True, kw_only=True):
+    status: str = "upgraded"
+
+
+class Renewed(msgspec.Struct, frozen=True, kw_only=True):
+    access_token: str
+    refresh_token: str
+    token_type: str = SCHEME
+    expires_in: int
+    expires_at: str
+
+
+class UserObject(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    username: str
+    email: str | None
+    display_name: str | None
+    is_admin: bool
+
+
+class ProfileObject(UserObject, frozen=True, kw_only=True):
+    preferred_model: str | None
+    preferences: JsonObject
+    role: str
+    created_at: str
+
+
+class Login(msgspec.Struct, frozen=True, kw_only=True):
+    """`token` is the access token, as one family of documents calls it."""
+
+    token: str
+    user: UserObject
+    access_token: str
+    refresh_token: str
+    token_type: str = SCHEME
+    expires_in: int
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    username: str
+    email: str | None
+    subject: str
+    auth_method: str
+    name: str
+    roles: list[str]
+    is_admin: bool
+
+
+class Validity(msgspec.Struct, frozen=True, kw_only=True):
+    valid: bool = True
+    user_info: Identity
+
+
+class Message(msgspec.Struct, frozen=True):
+    message: str
 
 
 class Status(msgspec.Struct, frozen=True):
     status: str
 
 
-Entry = ConversationObject | ItemObject | ModelObject
+Entry = ConversationObject | ItemObject | ModelObject | ApiKeyObject | ProviderKeyObject
 
 
 class List(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,15 +180,18 @@ class List(msgspec.Struct, frozen=True, kw_only=True):
     has_more: bool
     total: int
     models: list[Entry] | UnsetType = UNSET
+    items: list[Entry] | UnsetType = UNSET
 
 
-def merged(entry: Entry) -> bytes:
+def merged(entry: msgspec.Struct) -> bytes:
     """The object, and the same object once more as `data`: the two places where clients look for it."""
     once = msgspec.json.encode(entry)
     return b'%b,"data":%b}' % (once[:-1], once)
 
 
-def listed(entries: Sequence[Entry], *, has_more: bool, total: int, is_named_models: bool = False) -> bytes:
+def listed(
+    entries: Sequence[Entry], *, has_more: bool, total: int, is_named_models: bool = False, is_named_items: bool = False
+) -> bytes:
     data = list(entries)
     return msgspec.json.encode(
         List(
@@ -106,6 +201,7 @@ def listed(entries: Sequence[Entry], *, has_more: bool, total: int, is_named_mod
             has_more=has_more,
             total=total,
             models=data if is_named_models else UNSET,
+            items=data if is_named_items else UNSET,
         )
     )
 
@@ -141,8 +237,8 @@ def item(row: Item, *, generation_id: str | None = None, reply_id: str | None = 
         tool_calls=calls or UNSET,
         generation_id=generation_id or row.generation_id,
         reply_id=reply_id or UNSET,
-        created_at=_moment(row.created_at),
-        updated_at=_moment(row.updated_at),
+        created_at=moment(row.created_at),
+        updated_at=moment(row.updated_at),
     )
 
 
@@ -158,6 +254,36 @@ def model(found: Model) -> ModelObject:
     )
 
 
+def api_key(row: ApiKey, key: str | None = None) -> ApiKeyObject:
+    """With `key`, the whole of one that has just been made."""
+    status = api_keys.status(row)
+    return ApiKeyObject(
+        id=row.id,
+        name=row.name,
+        prefix=row.prefix,
+        suffix=row.suffix,
+        scopes=row.scopes,
+        status=status,
+        is_active=status is api_keys.KeyStatus.ACTIVE,
+        created_at=moment(row.created_at),
+        expires_at=_moment_or_none(row.expires_at),
+        last_used_at=_moment_or_none(row.last_used_at),
+        revoked_at=_moment_or_none(row.revoked_at),
+        key=key if key is not None else UNSET,
+    )
+
+
+def provider_key(row: ProviderKey) -> ProviderKeyObject:
+    return ProviderKeyObject(
+        id=row.id,
+        provider=row.provider,
+        credential_type=row.credential_type,
+        masked_key=f"...{row.hint}",
+        origin=row.origin,
+        created_at=moment(row.created_at),
+    )
+
+
 def _part(part: JsonObject) -> JsonObject:
     if part["type"] != "image":
         return part
@@ -170,5 +296,9 @@ def _tool_call(part: JsonObject) -> JsonObject:
     return {"id": part["id"], "type": "function", "function": function}
 
 
-def _moment(value: datetime) -> str:
+def _moment_or_none(value: datetime | None) -> str | None:
+    return moment(value) if value is not None else None
+
+
+def moment(value: datetime) -> str:
     return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -6,12 +6,12 @@ import asyncio
 import gc
 import importlib.metadata
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from server import observe
-from server.settings import Settings, SettingsError, load
+from server import console, people
+from server.settings import SettingsError
 
 app = typer.Typer(
     name="loquent",
@@ -19,6 +19,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+key_app = typer.Typer(help="Care for the secrets that protect what is stored.", no_args_is_help=True)
+app.add_typer(key_app, name="key")
+app.add_typer(people.app, name="user")
 
 
 def main() -> None:
@@ -41,7 +44,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for any free one; PORT, else 8000.")] = None,
 ) -> None:
     """Run the server until it is interrupted."""
-    settings = _settings(host=host, port=port)
+    settings = console.settings(host=host, port=port)
     # Nearly all that is made on the way to the first request stays; looking for rubbish in it is a fifth of that way.
     gc.disable()
     # Late: uvicorn and the application cost most of a second, which `--help` need not wait for.
@@ -50,14 +53,14 @@ def serve(
     try:
         code = run(settings)
     except SettingsError as error:
-        _fail(str(error))
+        console.fail(str(error))
     sys.exit(code)
 
 
 @app.command()
 def migrate() -> None:
     """Bring the database's tables up to date."""
-    settings = _settings()
+    settings = console.settings()
     from db.base import Database, StorageError  # noqa: PLC0415
     from db.migrate import migrate as upgrade  # noqa: PLC0415
 
@@ -71,7 +74,7 @@ def migrate() -> None:
     try:
         asyncio.run(run())
     except StorageError as error:
-        _fail(str(error))
+        console.fail(str(error))
     typer.echo("The database is up to date.")
 
 
@@ -83,17 +86,45 @@ def schema() -> None:
     typer.echo(sdl(), nl=False)
 
 
-def _settings(**given: object) -> Settings:
+@key_app.command()
+def rotate(
+    *,
+    signing: Annotated[
+        bool, typer.Option("--signing", help="The key that signs access tokens, not the master secret.")
+    ] = False,
+) -> None:
+    """Use a new secret from now on, and seal again what is stored. Servers may go on serving."""
+    settings = console.settings()
+    from db.base import StorageError  # noqa: PLC0415
+    from server import keys  # noqa: PLC0415
+
+    if signing:
+        keys.rotate_signing(settings)
+        typer.echo("Tokens are signed with a new key. Those that were signed before hold until they end.")
+        return
     try:
-        settings, warnings = load(**{name: value for name, value in given.items() if value is not None})
-    except SettingsError as error:
-        _fail(str(error))
-    observe.configure(settings.log_level, settings.log_format)
-    for warning in warnings:
-        typer.secho(warning, fg="yellow", err=True)
-    return settings
+        left = asyncio.run(keys.rotate_master(settings))
+    except (SettingsError, StorageError) as error:
+        console.fail(str(error))
+    if left:
+        console.fail(f"{left} provider keys could not be opened; they are as they were.")
+    typer.echo("All provider keys are sealed with the newest master secret.")
 
 
-def _fail(message: str) -> NoReturn:
-    typer.secho(message, fg="red", err=True)
-    raise typer.Exit(1)
+@key_app.command()
+def discard(
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Give up the keys whose master secret is lost, so that the server can start without them."""
+    settings = console.settings()
+    from db.base import StorageError  # noqa: PLC0415
+    from server import keys  # noqa: PLC0415
+
+    if not yes:
+        typer.confirm("Keys that need a master secret which is not here will be lost for good. Go on?", abort=True)
+    try:
+        count = asyncio.run(keys.discard(settings))
+    except (SettingsError, StorageError) as error:
+        console.fail(str(error))
+    typer.echo(f"{count} keys were given up.")

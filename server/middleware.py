@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import re
 import time
@@ -16,10 +17,22 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from resolvers.limits import Standing
+
 log = structlog.get_logger()
 
 HEADER_LIMIT = 32 * 1024
 CLIENT_LEFT = 499
+
+RATE_HEADERS = (
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+    # What the gateway in front of older clients' servers called them.
+    "X-RateLimit-Limit-Minute",
+    "X-RateLimit-Remaining-Minute",
+)
+_RATE_HEADERS = tuple(name.lower().encode() for name in RATE_HEADERS)
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _SLASHES = re.compile("/{2,}")
@@ -41,7 +54,7 @@ def middleware(*, body_limit: int, body_timeout: float, cors_origins: Sequence[s
                 allow_origins=cors_origins,
                 allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
                 allow_headers=["*"],
-                expose_headers=["X-Request-Id", "Retry-After"],
+                expose_headers=["X-Request-Id", "Retry-After", *RATE_HEADERS],
                 max_age=3600,
             )
         )
@@ -50,7 +63,10 @@ def middleware(*, body_limit: int, body_timeout: float, cors_origins: Sequence[s
 
 
 class RequestContext:
-    """Gives a request its id (`scope["state"]["request_id"]`, `X-Request-Id`), its security headers and its one log line."""
+    """Gives a request its id (`scope["state"]["request_id"]`, `X-Request-Id`), its security headers and its one log line.
+
+    A face that has counted the request leaves how its caller stands in `scope["state"]["standing"]`: headers tell it.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -73,7 +89,7 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *extra]
+                message["headers"] = [*message.get("headers", ()), *extra, *_standing(scope)]
             return send(message)
 
         door = stamped if scope["type"] == "http" else send
@@ -85,6 +101,14 @@ class RequestContext:
         finally:
             _tell(scope, status, time.perf_counter() - began)
             structlog.contextvars.reset_contextvars(**bound)
+
+
+def _standing(scope: Scope) -> list[tuple[bytes, bytes]]:
+    standing: Standing | None = scope["state"].get("standing")
+    if standing is None:
+        return []
+    limit, remaining, reset = b"%d" % standing.limit, b"%d" % standing.remaining, b"%d" % math.ceil(standing.reset_at)
+    return list(zip(_RATE_HEADERS, (limit, remaining, reset, limit, remaining), strict=True))
 
 
 def _survey(headers: list[tuple[bytes, bytes]]) -> tuple[int, str | None]:

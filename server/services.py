@@ -15,9 +15,17 @@ from engine.hub import LocalHub
 from engine.log import EventLog
 from engine.recovery import keep_leases
 from engine.supervisor import Supervisor
+from engine.vault import Vault, VaultError
 from resolvers.call import Policy, Services
-from resolvers.caller import CallerCache
+from resolvers.errors import InvalidInput
+from resolvers.jwks import ExternalIssuer, Issuer
+from resolvers.keyring import Keyring
+from resolvers.limits import Limiter, Rates
+from resolvers.operators import ensure_administrator
 from resolvers.paging import Cursors
+from resolvers.passwords import Passwords
+from resolvers.provider_keys import lost_marks
+from resolvers.sign_ins import SignIns
 from resolvers.tokens import TokenSigner
 from server.settings import Settings, SettingsError
 from server.upstreams import registry
@@ -25,6 +33,7 @@ from server.upstreams import registry
 _log = structlog.get_logger()
 
 KEY_FILE = "signing-key.pem"
+MASTER_FILE = "master-key"
 MODELS_WAIT = 0.5
 MODELS_PERIOD = 300.0
 FLUSH_WAIT = 5.0
@@ -39,6 +48,7 @@ class Process:
         self._database = Database(settings.database_address)
         self._hub = LocalHub()
         self._event_log = EventLog(self._database, self._hub)
+        self._limiter = _limiter(settings)
         self._tasks: list[asyncio.Task[None]] = []
         signer = TokenSigner.from_file(settings.data / KEY_FILE)
         self.services = Services(
@@ -47,9 +57,13 @@ class Process:
             registry=registry(settings, self._http),
             signer=signer,
             cursors=Cursors(signer.derive("cursors")),
-            callers=CallerCache(),
-            policy=Policy(guests_allowed=settings.guests, auto_reply=settings.auto_reply),
+            sign_ins=SignIns(self._database),
+            policy=Policy(settings.guests, settings.auto_reply, settings.invite_required),
+            passwords=Passwords(settings.password_memory, settings.password_iterations),
+            external=_external(settings, self._http),
+            keyring=Keyring(self._database, vault(settings), settings.api_key_env),
             is_ready=self.is_ready,
+            limiter=self._limiter,
         )
 
     @contextlib.asynccontextmanager
@@ -58,9 +72,16 @@ class Process:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._database.close)
             stack.push_async_callback(self._http.close)
+            stack.push_async_callback(self._limiter.close)
             stack.push_async_callback(self.services.registry.close)
+            stack.push_async_callback(self.services.keyring.close)
+            if self.services.external is not None:
+                stack.push_async_callback(self.services.external.close)
             await self._prepare_tables()
+            await self._check_keys()
+            await self._ensure_administrator()
             self._start("log writer", self._event_log.run())
+            self._start("sign-ins", self.services.sign_ins.run())
             self._start("leases", keep_leases(self._database, self._hub, self.services.supervisor))
             stack.push_async_callback(self._stop)
             await self._list_models()
@@ -81,6 +102,22 @@ class Process:
             await migrate(self._database)
         elif not await is_current(self._database):
             raise SettingsError("AUTO_MIGRATE is off and the database is not up to date; run `loquent migrate`")
+
+    async def _check_keys(self) -> None:
+        if await lost_marks(self._database, self.services.keyring.vault):
+            raise SettingsError(
+                "stored keys were sealed with a master secret that is not here: bring back LOQUENT_MASTER_KEY or the file "
+                f"{self._settings.data / MASTER_FILE}, or give those keys up with `loquent key discard`"
+            )
+
+    async def _ensure_administrator(self) -> None:
+        email, password = self._settings.admin_email, self._settings.admin_password
+        if email is None or password is None:
+            return
+        try:
+            await ensure_administrator(self._database, self.services.passwords, email, password.get_secret_value())
+        except InvalidInput as error:
+            raise SettingsError(f"ADMIN_EMAIL, ADMIN_PASSWORD: {error.message}") from error
 
     async def _list_models(self) -> None:
         """Waits a moment for the lists of models; a slow upstream must not hold up the start, its list comes later."""
@@ -110,6 +147,37 @@ class Process:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+
+
+def _limiter(settings: Settings) -> Limiter:
+    rates = Rates(
+        user=settings.rate_limit,
+        guest=settings.guest_rate_limit,
+        address=settings.address_rate_limit,
+        attempts=settings.login_rate_limit,
+        running=settings.max_generations,
+        guest_running=settings.guest_max_generations,
+    )
+    return Limiter(rates, settings.redis_url.get_secret_value() if settings.redis_url is not None else None)
+
+
+def _external(settings: Settings, http: HttpClient) -> ExternalIssuer | None:
+    if settings.keys_address is None or settings.issuer is None or settings.audience is None:
+        return None
+    issuer = Issuer(
+        settings.keys_address, settings.issuer, settings.audience, settings.jwks_algorithms, settings.admin_role
+    )
+    return ExternalIssuer(http, issuer)
+
+
+def vault(settings: Settings) -> Vault:
+    """Raises SettingsError."""
+    try:
+        if settings.master_key is not None:
+            return Vault(settings.master_key.get_secret_value())
+        return Vault.from_file(settings.data / MASTER_FILE)
+    except (VaultError, OSError) as error:
+        raise SettingsError(f"LOQUENT_MASTER_KEY: {error}") from error
 
 
 def _notice(task: asyncio.Task[None]) -> None:

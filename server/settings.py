@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -17,6 +19,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -73,6 +76,15 @@ def _named(*names: str) -> object:
     return Field(validation_alias=AliasChoices(*names))
 
 
+def _a_minute(value: object) -> object:
+    return value.removesuffix("/minute") if isinstance(value, str) else value
+
+
+# 0 stands for no limit.
+_COUNT = Field(ge=0, le=1_000_000_000)
+_RATE = BeforeValidator(_a_minute)
+
+
 class Settings(BaseSettings):
     """Every setting under its documented name. In the YAML file the same names, upper or lower case."""
 
@@ -97,6 +109,28 @@ class Settings(BaseSettings):
     auto_reply: Annotated[bool, _named("AUTO_REPLY")] = True
     auto_migrate: Annotated[bool, _named("AUTO_MIGRATE")] = True
     guests: Annotated[bool, _named("GUESTS")] = True
+    invite_required: Annotated[bool, _named("INVITE_REQUIRED")] = False
+    admin_email: Annotated[str | None, _named("ADMIN_EMAIL")] = None
+    admin_password: Annotated[SecretStr | None, _named("ADMIN_PASSWORD")] = None
+    password_memory: Annotated[int, Field(ge=19 * 1024, le=4 * 1024 * 1024), _named("PASSWORD_MEMORY")] = 19 * 1024
+    password_iterations: Annotated[int, Field(ge=2, le=100), _named("PASSWORD_ITERATIONS")] = 2
+    jwks_url: Annotated[str | None, Field(pattern="^https?://[^/]"), _named("JWKS_URL")] = None
+    issuer: Annotated[str | None, _named("ISSUER")] = None
+    audience: Annotated[str | None, _named("AUDIENCE")] = None
+    keycloak_base_url: Annotated[str | None, Field(pattern="^https?://[^/]"), _named("KEYCLOAK_BASE_URL")] = None
+    jwks_algorithms: Annotated[
+        tuple[Literal["RS256", "ES256"], ...], NoDecode, BeforeValidator(_separated), _named("JWKS_ALGORITHMS")
+    ] = ("RS256", "ES256")
+    admin_role: Annotated[str, Field(min_length=1), _named("ADMIN_ROLE")] = "admin"
+    redis_url: Annotated[SecretStr | None, _named("REDIS_URL")] = None
+    rate_limit: Annotated[int, _COUNT, _RATE, _named("RATE_LIMIT")] = 100
+    guest_rate_limit: Annotated[int, _COUNT, _RATE, _named("GUEST_RATE_LIMIT")] = 60
+    address_rate_limit: Annotated[int, _COUNT, _RATE, _named("ADDRESS_RATE_LIMIT")] = 30
+    login_rate_limit: Annotated[int, _COUNT, _RATE, _named("LOGIN_RATE_LIMIT")] = 10
+    max_generations: Annotated[int, _COUNT, _named("MAX_GENERATIONS")] = 8
+    guest_max_generations: Annotated[int, _COUNT, _named("GUEST_MAX_GENERATIONS")] = 2
+    master_key: Annotated[SecretStr | None, _named("LOQUENT_MASTER_KEY")] = None
+    api_key_env: Annotated[str, Field(pattern="^[a-z0-9]{1,16}$"), _named("API_KEY_ENV")] = "live"
     demo_pace: Annotated[float, Field(ge=0, le=10), _named("DEMO_PACE")] = 0.02
     log_level: Annotated[
         Literal["debug", "info", "warn", "warning", "error"], BeforeValidator(_lower), _named("LOG_LEVEL")
@@ -116,6 +150,31 @@ class Settings(BaseSettings):
                 # Their own words could show the password.
                 raise ValueError("not an address of SQLite or PostgreSQL, such as postgresql://host/name") from None
         return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.match(r"(rediss?|unix)://.", value.get_secret_value()):
+            raise ValueError("not an address of Redis, such as redis://host:6379/0")
+        return value
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        """What only works together is there together: half an external sign-in must not look like one."""
+        if (self.admin_email is None) != (self.admin_password is None):
+            raise ValueError("ADMIN_EMAIL and ADMIN_PASSWORD go together")
+        external = (self.issuer, self.audience, self.keys_address)
+        if None in external and (any(external) or self.keycloak_base_url):
+            raise ValueError("external sign-in needs JWKS_URL, ISSUER and AUDIENCE")
+        return self
+
+    @property
+    def keys_address(self) -> str | None:
+        """Where the external issuer's keys are; of a realm of Keycloak it is known without being said."""
+        path = urlsplit(self.issuer or "").path.rstrip("/")
+        if self.jwks_url is not None or self.keycloak_base_url is None or "/realms/" not in path:
+            return self.jwks_url
+        return f"{self.keycloak_base_url.rstrip('/')}{path}/protocol/openid-connect/certs"
 
     @property
     def database_address(self) -> str:
@@ -149,6 +208,9 @@ def _variable(field: str) -> str | None:
 
 def _line(error: ErrorDetails) -> str:
     place = [str(part) for part in error["loc"]]
+    if not place:
+        # What is wrong with several of them names them itself.
+        return error["msg"].removeprefix("Value error, ")
     for field in Settings.model_fields:
         if place[0] in _variables(field):
             place[0] = _variable(field) or place[0]

@@ -16,9 +16,11 @@ from engine.providers.base import Provider
 from engine.providers.demo import DemoProvider
 from engine.providers.registry import Registry
 from engine.supervisor import Supervisor
+from engine.vault import Vault
 from resolvers.call import Policy, Services
-from resolvers.caller import CallerCache
+from resolvers.keyring import Keyring
 from resolvers.paging import Cursors
+from resolvers.sign_ins import SignIns
 from resolvers.tokens import TokenSigner
 
 
@@ -36,8 +38,9 @@ async def running(
         registry=registry,
         signer=signer,
         cursors=Cursors(signer.derive("cursors")),
-        callers=CallerCache(),
+        sign_ins=SignIns(database),
         policy=policy or Policy(),
+        keyring=Keyring(database, Vault("m" * 32)),
     )
     await registry.refresh()
     writer = asyncio.create_task(log.run())
@@ -47,6 +50,7 @@ async def running(
             await services.supervisor.close()
             await log.flush()
     finally:
+        await services.keyring.close()
         writer.cancel()
         await asyncio.gather(writer, return_exceptions=True)
         await registry.close()

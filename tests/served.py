@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, Queue
 
@@ -18,8 +18,8 @@ _ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
 
 
 @contextlib.contextmanager
-def served(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
-    """The base address of a running server, which has ended when the block has."""
+def served(folder: Path, environment: Mapping[str, str] | None = None, said: list[str] | None = None) -> Iterator[str]:
+    """The base address of a running server, which has ended when the block has; `said` gets all lines that it writes."""
     known = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV")}
     process = subprocess.Popen(
         [sys.executable, "-m", "server", "serve", "--port", "0"],
@@ -29,8 +29,13 @@ def served(folder: Path, environment: Mapping[str, str] | None = None) -> Iterat
         stderr=subprocess.STDOUT,
         text=True,
     )
+    assert process.stdout is not None
+    lines: Queue[str | None] = Queue()
+    said = [] if said is None else said
+    pump = threading.Thread(target=_pump, args=(process.stdout, lines, said), daemon=True)
+    pump.start()
     try:
-        yield _address(process)
+        yield _address(lines, said)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -39,15 +44,11 @@ def served(folder: Path, environment: Mapping[str, str] | None = None) -> Iterat
             process.kill()
             raise
         finally:
-            if process.stdout is not None:
-                process.stdout.close()
+            pump.join(START_SECONDS)
+            process.stdout.close()
 
 
-def _address(process: subprocess.Popen[str]) -> str:
-    lines: Queue[str | None] = Queue()
-    assert process.stdout is not None
-    threading.Thread(target=_pump, args=(process.stdout, lines), daemon=True).start()
-    said: list[str] = []
+def _address(lines: Queue[str | None], said: Sequence[str]) -> str:
     while True:
         try:
             line = lines.get(timeout=START_SECONDS)
@@ -55,14 +56,14 @@ def _address(process: subprocess.Popen[str]) -> str:
             line = None
         if line is None:
             raise AssertionError("the server did not start:\n" + "".join(said))
-        said.append(line)
         found = _ADDRESS.search(line)
         if found is not None:
             return found[0]
 
 
-def _pump(output: object, lines: Queue[str | None]) -> None:
+def _pump(output: Iterable[str], lines: Queue[str | None], said: list[str]) -> None:
     # It goes on reading for as long as the server writes, which would otherwise stop at a full pipe.
-    for line in output:  # type: ignore[attr-defined]
+    for line in output:
+        said.append(line)
         lines.put(line)
     lines.put(None)

@@ -6,11 +6,15 @@ from datetime import datetime
 from enum import Enum
 
 import strawberry
+from strawberry.scalars import JSON
 
 from db import models
-from graph.relay import Node
+from graph.relay import After, Connection, First, Info, Node, connection, given, resolved
+from graph.types.key import ApiKey, ProviderKey
 from graph.types.payload import UserError
+from resolvers.accounts import NewPerson, ProfileChange
 from resolvers.identity import Tokens
+from resolvers.paging import Window
 
 
 @strawberry.enum(description="What a user is allowed to be.")
@@ -25,7 +29,22 @@ class User(Node):
     display_name: str | None = strawberry.field(description="Name shown to others.")
     email: str | None = strawberry.field(description="E-mail address; null for guests.")
     role: Role = strawberry.field(description="What the user is allowed to be.")
+    preferred_model: str | None = strawberry.field(description="The model that the user likes best.")
+    preferences: JSON = strawberry.field(description="What clients keep for the user.")
     created_at: datetime = strawberry.field(description="When the user first signed in.")
+
+    @resolved("The user's API keys, the newest first; null for anybody but the viewer.")
+    async def api_keys(
+        self, info: Info, first: First = strawberry.UNSET, after: After = strawberry.UNSET
+    ) -> Connection[ApiKey] | None:
+        window = Window.make(given(first), given(after), None, None)
+        page = await info.context.loaders.api_key_pages.load((self.id, window))
+        return connection(page, ApiKey.from_row) if page is not None else None
+
+    @resolved("The user's own credentials for upstreams; null for anybody but the viewer.")
+    async def provider_keys(self, info: Info) -> list[ProviderKey] | None:
+        rows = await info.context.loaders.users_provider_keys.load(self.id)
+        return [ProviderKey.from_row(row) for row in rows] if rows is not None else None
 
     @classmethod
     def from_row(cls, row: models.User) -> User:
@@ -34,6 +53,8 @@ class User(Node):
             display_name=row.display_name,
             email=row.email,
             role=Role(row.role),
+            preferred_model=row.preferred_model,
+            preferences=JSON(row.preferences),
             created_at=row.created_at,
         )
 
@@ -43,7 +64,9 @@ class AuthPayload:
     access_token: str | None = strawberry.field(
         default=None, description="Bearer token for the `Authorization` header."
     )
-    refresh_token: str | None = strawberry.field(default=None, description="Token that a later sign-in may be had for.")
+    refresh_token: str | None = strawberry.field(
+        default=None, description="Token that `refreshToken` exchanges for new ones, once."
+    )
     expires_in: int | None = strawberry.field(default=None, description="Seconds until the access token ends.")
     user: User | None = strawberry.field(default=None, description="Who signed in.")
     errors: list[UserError] = strawberry.field(default_factory=list, description="What the caller can mend.")
@@ -56,3 +79,58 @@ class AuthPayload:
             expires_in=tokens.expires_in,
             user=User.from_row(tokens.user),
         )
+
+
+@strawberry.input(description="An account to make.")
+class RegisterInput:
+    email: str = strawberry.field(description="E-mail address.")
+    password: str = strawberry.field(description="Password: 8 to 1024 characters.")
+    display_name: str | None = strawberry.field(default=strawberry.UNSET, description="Name shown to others.")
+    invite_token: str | None = strawberry.field(
+        default=strawberry.UNSET, description="The invitation, where registration is by invitation."
+    )
+
+    def person(self) -> NewPerson:
+        return NewPerson(self.email, self.password, given(self.display_name), given(self.invite_token))
+
+
+@strawberry.input(description="Who signs in.")
+class LoginInput:
+    email: str = strawberry.field(description="E-mail address.")
+    password: str = strawberry.field(description="Password.")
+
+
+@strawberry.input(description="A sign-in to go on with.")
+class RefreshTokenInput:
+    refresh_token: str = strawberry.field(description="The refresh token that was given last.")
+
+
+@strawberry.input(description="A sign-in to end.")
+class RevokeTokenInput:
+    token: str = strawberry.field(description="An access or refresh token of it.")
+
+
+@strawberry.input(description="What to change of a profile. What is left out stays, null takes it away.")
+class UpdateProfileInput:
+    display_name: str | None = strawberry.field(default=strawberry.UNSET, description="Name shown to others.")
+    preferred_model: str | None = strawberry.field(
+        default=strawberry.UNSET, description="The model that the user likes best."
+    )
+    preferences: JSON | None = strawberry.field(
+        default=strawberry.UNSET, description="What clients keep for the user: an object, replaced as a whole."
+    )
+
+    def change(self) -> ProfileChange:
+        values = {name: value for name, value in vars(self).items() if value is not strawberry.UNSET}
+        return ProfileChange(**values)
+
+
+@strawberry.type(description="What ending a sign-in gives.")
+class EndSessionPayload:
+    errors: list[UserError] = strawberry.field(default_factory=list, description="What the caller can mend.")
+
+
+@strawberry.type(description="What changing a profile gives.")
+class UpdateProfilePayload:
+    viewer: User | None = strawberry.field(default=None, description="The user as they are now.")
+    errors: list[UserError] = strawberry.field(default_factory=list, description="What the caller can mend.")

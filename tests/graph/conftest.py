@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 
 import anyio
 import httpx2
@@ -18,16 +19,19 @@ from starlette.types import ASGIApp
 from websockets.asyncio.client import ClientConnection
 from websockets.typing import Subprotocol
 
-from db.base import Database
-from db.models import Role
+from db.base import Database, now
+from db.migrate import migrate
+from db.models import AuthSession, Role, User
 from engine.hub import LocalHub
 from engine.log import EventLog
 from engine.providers.registry import Registry
 from engine.supervisor import Supervisor
+from engine.vault import Vault
 from graph.asgi import GraphQLApp
 from resolvers.call import Policy, Services
-from resolvers.caller import CallerCache
+from resolvers.keyring import Keyring
 from resolvers.paging import Cursors
+from resolvers.sign_ins import SignIns
 from resolvers.tokens import TokenSigner
 from tests.graph import sample
 
@@ -38,7 +42,13 @@ async def services(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Se
     database = Database(f"sqlite:///{tmp_path_factory.mktemp('graph') / 'loquent.db'}")
     supervisor = Supervisor(EventLog(database, LocalHub()))
     cursors = Cursors(signer.derive("cursor"))
-    yield Services(database, supervisor, Registry([]), signer, cursors, CallerCache(), Policy())
+    keyring = Keyring(database, Vault("m" * 32))
+    await migrate(database)
+    async with database.write() as session:
+        session.add(User(id="user_1"))
+        await session.flush()
+        session.add(AuthSession(id="ses_1", user_id="user_1", expires_at=now() + timedelta(days=1)))
+    yield Services(database, supervisor, Registry([]), signer, cursors, SignIns(database), Policy(), keyring)
     await database.close()
 
 

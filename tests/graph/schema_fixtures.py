@@ -103,7 +103,7 @@ def shown(error: RequestError) -> list[Answer]:
 
 async def signed_in(services: Services) -> Person:
     tokens = await identity.guest_login(Call(services, None))
-    return Person(services, identity.authenticate(services, tokens.access_token))
+    return Person(services, await identity.authenticate(services, tokens.access_token))
 
 
 def elsewhere(person: Person) -> Person:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from graphql import GraphQLError
 from httpx2 import AsyncClient
 from structlog.testing import capture_logs
 
-from graph.errors import MASK, Known
+from graph.errors import MASK, Known, located, without_values
 from resolvers.errors import PublicError
 from tests.graph import sample
 
@@ -77,3 +78,24 @@ async def test_each_request_has_its_own_id(client: AsyncClient) -> None:
     again = await client.post("/graphql", json={"query": '{fail(how:"missing")}'})
     ids = {body.json()["errors"][0]["extensions"]["requestId"] for body in (response, again)}
     assert len(ids) == 2
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (
+            "Variable '$input' has invalid value at .password: String cannot represent a non string value: ['hunter2: 1']",
+            "Variable '$input' has invalid value at .password: String cannot represent a non string value",
+        ),
+        (
+            "Variable '$input' has invalid value: Expected value of type 'Login' to be an object, found: 'hunter2'.",
+            "Variable '$input' has invalid value: Expected value of type 'Login' to be an object",
+        ),
+        ("Value 'hunter2\n' does not exist in 'Role' enum.", "Value does not exist in 'Role' enum."),
+        ("Syntax Error: Expected ':', found String 'hunter2'.", "Syntax Error: Expected ':', found String"),
+        ("Cannot query field 'password' on type 'Query'.", "Cannot query field 'password' on type 'Query'."),
+    ],
+)
+def test_message_about_an_input_does_not_repeat_it(message: str, shown: str) -> None:
+    assert without_values(message) == shown
+    assert located(GraphQLError(message), "BAD_USER_INPUT")["message"] == shown

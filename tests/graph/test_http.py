@@ -283,7 +283,7 @@ async def test_credential_that_does_not_hold_is_401(client: httpx2.AsyncClient, 
 async def test_two_different_credentials_are_refused(client: httpx2.AsyncClient, token: str) -> None:
     headers = {"Authorization": f"Bearer {token}", "X-API-Key": "sk_other"}
     response = await client.post("/graphql", json={"query": "{hello}"}, headers=headers)
-    assert (response.status_code, code(response)) == (400, "BAD_REQUEST")
+    assert (response.status_code, code(response)) == (400, "BAD_USER_INPUT")
 
 
 async def test_each_request_has_its_own_loaders(client: httpx2.AsyncClient) -> None:

@@ -52,7 +52,7 @@ async def test_guest_signs_in_and_sees_who_it_is(services: Services) -> None:
             "mutation { guestLogin { accessToken refreshToken expiresIn user { id } errors { message } } }"
         )
     )["guestLogin"]
-    caller = identity.authenticate(services, login["accessToken"])
+    caller = await identity.authenticate(services, login["accessToken"])
     viewer = (await Person(services, caller).data("{ viewer { id displayName email role createdAt } }"))["viewer"]
     made = viewer.pop("createdAt")
     assert viewer == {"id": login["user"]["id"], "displayName": None, "email": None, "role": "GUEST"}

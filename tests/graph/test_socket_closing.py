@@ -187,7 +187,7 @@ async def test_credential_that_does_not_hold_closes_with_4403(connect: Connect, 
 async def test_socket_ends_when_its_credential_does(connect: Connect, services: Services) -> None:
     stage = sample.stage("expires")
     caller = Caller("user_1", Role.GUEST, "ses_1", frozenset({"read"}), time.time() + 0.3)
-    services.callers.put("short", caller)
+    services.sign_ins.remember("short", caller, services.sign_ins.moment())
     async with connect() as peer:
         await peer.init({"token": "short"})
         await peer.subscribe("a", 'subscription{forever(stage:"expires")}')
@@ -199,7 +199,8 @@ async def test_socket_ends_when_its_credential_does(connect: Connect, services: 
 async def test_expired_credential_is_seen_at_the_next_subscribe(
     connect: Connect, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    services.callers.put("jump", Caller("user_1", Role.GUEST, "ses_1", frozenset({"read"}), time.time() + 3600))
+    caller = Caller("user_1", Role.GUEST, "ses_1", frozenset({"read"}), time.time() + 3600)
+    services.sign_ins.remember("jump", caller, services.sign_ins.moment())
     async with connect() as peer:
         await peer.init({"token": "jump"})
         monkeypatch.setattr("graph.socket.time", SimpleNamespace(time=lambda: time.time() + 7200))

@@ -23,7 +23,7 @@ async def test_an_item_that_is_being_written_shows_what_has_been_said_so_far(dat
     demo.enqueue("So far", gate, " and on")
     async with running(database, providers=[demo]) as services:
         tokens = await identity.guest_login(Call(services, None))
-        call = Call(services, identity.authenticate(services, tokens.access_token))
+        call = Call(services, await identity.authenticate(services, tokens.access_token))
         conversation = await conversations.create(call)
         sent = await generations.send_message(
             call, conversation.id, NewItem("user", [TextPart("hello")]), generations.Options()

@@ -24,10 +24,12 @@ from engine.providers.base import Provider
 from engine.providers.demo import DemoProvider
 from engine.providers.registry import Registry
 from engine.supervisor import Supervisor
+from engine.vault import Vault
 from resolvers import identity
 from resolvers.call import Call, Policy, Services
-from resolvers.caller import CallerCache
+from resolvers.keyring import Keyring
 from resolvers.paging import Cursors
+from resolvers.sign_ins import SignIns
 from resolvers.tokens import TokenSigner
 from rest_compat import routes
 from server.middleware import middleware
@@ -100,7 +102,8 @@ async def running(
     registry = Registry([*providers, demo], aliases=aliases or {})
     await registry.refresh()
     cursors = Cursors(signer.derive("cursors"))
-    services = Services(database, Supervisor(log), registry, signer, cursors, CallerCache(), policy)
+    keyring = Keyring(database, Vault("m" * 32))
+    services = Services(database, Supervisor(log), registry, signer, cursors, SignIns(database), policy, keyring)
     # Not through the door that a policy may have closed.
     guest = await identity.guest_login(Call(replace(services, policy=OPEN), None))
     token = guest.access_token
@@ -114,6 +117,7 @@ async def running(
             yield Site(url, services, demo, client, sdk, token, log, ready)
     finally:
         await services.supervisor.close()
+        await keyring.close()
         await log.flush()
         writer.cancel()
         await asyncio.gather(writer, return_exceptions=True)

@@ -87,7 +87,7 @@ COMPLETIONS: list[tuple[object, str | None]] = [
     ({"messages": "Hi"}, "messages"),
     ({"messages": MESSAGES * 2001}, "messages"),
     ({"messages": [None]}, "messages[0]"),
-    ({"messages": [{"content": "Hi"}]}, "messages[0]"),
+    ({"messages": [{"content": "Hi"}]}, "messages[0].role"),
     ({"messages": [{"role": "king", "content": "Hi"}]}, "messages[0].role"),
     ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
     ({"messages": MESSAGES, "model": 5}, "model"),

@@ -13,6 +13,9 @@ FAULTY = [
     ("DB_DSN", "hunter2", f"DB_DSN: {NO_ADDRESS}"),
     ("GUESTS", "perhaps", "GUESTS: Input should be a valid boolean, unable to interpret input"),
     ("OPENAI_BASE_URL", "localhost:1", "OPENAI_BASE_URL: String should match pattern '^https?://[^/]'"),
+    ("RATE_LIMIT", "100/hour", "RATE_LIMIT: Input should be a valid integer, unable to parse string as an integer"),
+    ("MAX_GENERATIONS", "-1", "MAX_GENERATIONS: Input should be greater than or equal to 0"),
+    ("REDIS_URL", "http://:hunter2@host", "REDIS_URL: not an address of Redis, such as redis://host:6379/0"),
     ("DEMO_PACE", "nan", "DEMO_PACE: Input should be less than or equal to 10"),
 ]
 
@@ -36,6 +39,18 @@ def test_nothing_set_gives_the_documented_defaults() -> None:
     assert (settings.host, settings.port, settings.database_address) == ("127.0.0.1", 8000, "sqlite:///data/loquent.db")
     assert (settings.guests, settings.auto_reply, settings.auto_migrate) == (True, True, True)
     assert warnings == []
+
+
+def test_limits_are_numbers_a_minute_and_nought_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, _ = load()
+    assert (settings.rate_limit, settings.guest_rate_limit, settings.address_rate_limit) == (100, 60, 30)
+    assert (settings.login_rate_limit, settings.max_generations, settings.guest_max_generations) == (10, 8, 2)
+    monkeypatch.setenv("RATE_LIMIT", "250/minute")
+    monkeypatch.setenv("GUEST_RATE_LIMIT", "0")
+    monkeypatch.setenv("REDIS_URL", "rediss://:hunter2@cache.example:6380/1")
+    settings, _ = load()
+    assert (settings.rate_limit, settings.guest_rate_limit) == (250, 0)
+    assert "hunter2" not in repr(settings)
 
 
 def test_environment_goes_before_the_file_and_the_file_before_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,3 +162,61 @@ def test_a_named_file_that_cannot_serve_is_refused(
     with pytest.raises(SettingsError) as raised:
         load()
     assert str(raised.value) == line
+
+
+EXTERNAL = {
+    "JWKS_URL": "http://keycloak:8085/realms/jan/protocol/openid-connect/certs",
+    "ISSUER": "http://localhost:8090/realms/jan",
+    "AUDIENCE": "jan-client",
+}
+
+
+def test_external_sign_in_is_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load()[0].keys_address is None
+    for name, value in EXTERNAL.items():
+        monkeypatch.setenv(name, value)
+    assert load()[0].keys_address == EXTERNAL["JWKS_URL"]
+    for name, value in EXTERNAL.items():
+        monkeypatch.delenv(name)
+        with pytest.raises(SettingsError, match="external sign-in needs JWKS_URL, ISSUER and AUDIENCE"):
+            load()
+        monkeypatch.setenv(name, value)
+
+
+def test_realm_of_keycloak_need_not_say_where_its_keys_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEYCLOAK_BASE_URL", "http://keycloak:8085/")
+    with pytest.raises(SettingsError, match="external sign-in needs"):
+        load()
+    monkeypatch.setenv("AUDIENCE", EXTERNAL["AUDIENCE"])
+    monkeypatch.setenv("ISSUER", "http://localhost:8090/somewhere")
+    with pytest.raises(SettingsError, match="external sign-in needs"):
+        load()
+    monkeypatch.setenv("ISSUER", EXTERNAL["ISSUER"] + "/")
+    assert load()[0].keys_address == EXTERNAL["JWKS_URL"]
+    monkeypatch.setenv("JWKS_URL", "https://elsewhere.example.com/keys")
+    assert load()[0].keys_address == "https://elsewhere.example.com/keys"
+
+
+def test_algorithms_of_the_issuer_are_chosen_by_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load()[0].jwks_algorithms == ("RS256", "ES256")
+    monkeypatch.setenv("JWKS_ALGORITHMS", "ES256")
+    assert load()[0].jwks_algorithms == ("ES256",)
+    monkeypatch.setenv("JWKS_ALGORITHMS", "RS256, HS256")
+    with pytest.raises(SettingsError, match="JWKS_ALGORITHMS"):
+        load()
+
+
+def test_first_administrator_has_an_address_and_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADMIN_PASSWORD", "hunter2")
+    with pytest.raises(SettingsError, match="ADMIN_EMAIL and ADMIN_PASSWORD go together"):
+        load()
+    monkeypatch.setenv("ADMIN_EMAIL", "root@example.com")
+    assert "hunter2" not in repr(load()[0])
+
+
+def test_passwords_cannot_be_made_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("PASSWORD_MEMORY", "19455"), ("PASSWORD_ITERATIONS", "1")):
+        monkeypatch.setenv(name, value)
+        with pytest.raises(SettingsError, match=name):
+            load()
+        monkeypatch.delenv(name)

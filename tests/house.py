@@ -1,0 +1,85 @@
+"""The whole application under a real server in this process, on a free port of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+import uvicorn
+
+from db.models import Role, User
+from engine.providers.demo import DemoProvider
+from resolvers.call import Services
+from server.app import create_app
+from server.services import Process
+from server.settings import Settings
+
+
+@dataclass(frozen=True)
+class House:
+    """`demo` is its only model's provider, to be scripted. `clients` are closed with the house."""
+
+    url: str
+    services: Services
+    demo: DemoProvider
+    clients: list[httpx2.AsyncClient] = field(default_factory=list)
+
+    def client(self, **headers: str) -> httpx2.AsyncClient:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.clients.append(httpx2.AsyncClient(base_url=self.url, headers=named))
+        return self.clients[-1]
+
+    async def person(self, name: str, role: Role = Role.USER) -> httpx2.AsyncClient:
+        """The client of somebody who has registered."""
+        account = {"email": f"{name}@example.com", "password": f"the password of {name}"}
+        async with self.client() as client:
+            made = await client.post("/v1/users/register", json=account)
+            if role is not Role.USER:
+                async with self.services.database.write() as session:
+                    (await session.get_one(User, made.json()["id"])).role = role
+            answer = await client.post("/v1/users/login", json=account)
+        return self.client(authorization=f"Bearer {answer.json()['token']}")
+
+    async def guest(self) -> httpx2.AsyncClient:
+        """The client of a new guest."""
+        async with self.client() as client:
+            answer = await client.post("/auth/guest-login")
+        return self.client(authorization=f"Bearer {answer.json()['access_token']}")
+
+    def stop_the_clock(self) -> None:
+        """From here on no minute ends, as far as the limits are concerned."""
+        limiter, now = self.services.limiter, self.services.limiter._clock()
+        limiter._clock = limiter._memory._clock = lambda: now
+
+
+@contextlib.asynccontextmanager
+async def house(folder: Path, database_address: str, **settings: object) -> AsyncIterator[House]:
+    """Without limits, but for those that the settings name."""
+    values = {"rate_limit": 0, "guest_rate_limit": 0, "address_rate_limit": 0, "login_rate_limit": 0}
+    values |= {"max_generations": 0, "guest_max_generations": 0, "demo_pace": 0}
+    named: dict[str, object] = {"data": folder, "database_url": database_address, **values, **settings}
+    chosen = Settings(**named)  # type: ignore[arg-type] # the names are those of the fields
+    process = Process(chosen)
+    config = uvicorn.Config(
+        create_app(chosen, process), http="httptools", ws="websockets-sansio", lifespan="on", log_config=None
+    )
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    # Named as TCP, so that asyncio switches Nagle's algorithm off: it would hold each answer back for 40 ms.
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    await server.startup(sockets=[listener])
+    provider = process.services.registry.entries()[0].provider
+    assert isinstance(provider, DemoProvider)
+    found = House(f"http://127.0.0.1:{listener.getsockname()[1]}", process.services, provider)
+    try:
+        yield found
+    finally:
+        for client in found.clients:
+            await client.aclose()
+        await server.shutdown(sockets=[listener])
