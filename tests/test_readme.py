@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -49,14 +50,41 @@ def run(command: list[str], script: str, **environment: str) -> str:
 def test_the_graphql_walk(address: str) -> None:
     script = block("graphql").replace("localhost:8000", address.removeprefix("http://"))
     said = run(["bash", "-euo", "pipefail"], script.replace(".venv/bin/python", sys.executable))
-    text, dropped, rest = said.partition("[socket dropped after event 5; coming back]")
-    assert dropped, said
-    # What was streamed in two halves is what the conversation holds.
-    answer = rest.partition("The last event was number")[0]
-    streamed = text.strip() + " " + answer.strip()
-    stored = re.search(r'"role":"ASSISTANT","text":"([^"]+)"', said)
-    assert stored is not None, said
-    assert streamed.split() == stored[1].split()
+    first, late, rest = said.split("The last event was number")
+    lines = rest.split("\n", 1)[1].splitlines() if "\n" in rest else []
+    stopped, read = (json.loads(text) for text in _objects("".join(lines)))
+    # What two clients were told in two halves each, and what the conversation holds, is one and the same.
+    streamed, again = _spoken(first), _spoken(late.split("\n", 1)[1])
+    items = [edge["node"] for edge in read["data"]["conversation"]["items"]["edges"]]
+    assert [(item["role"], item["status"]) for item in items] == [
+        ("USER", "COMPLETED"),
+        ("ASSISTANT", "COMPLETED"),
+        ("USER", "COMPLETED"),
+        ("ASSISTANT", "INCOMPLETE"),
+    ]
+    assert streamed == again == items[1]["text"].split()
+    generation = stopped["data"]["cancelGeneration"]["generation"]
+    assert (generation["status"], generation["finishReason"]) == ("CANCELLED", "CANCELLED")
+    counted = [int(number) for number in generation["text"].split()]
+    assert counted == list(range(1, len(counted) + 1))
+    assert 0 < len(counted) < 500
+    assert items[3]["text"] == generation["text"]
+
+
+def _spoken(output: str) -> list[str]:
+    text, dropped, rest = output.partition("[socket dropped after event 5; coming back]")
+    assert dropped, output
+    return f"{text} {rest}".split()
+
+
+def _objects(text: str) -> list[str]:
+    """The JSON objects that stand one behind the other."""
+    decoder, found = json.JSONDecoder(), []
+    while text := text.strip():
+        _, end = decoder.raw_decode(text)
+        found.append(text[:end])
+        text = text[end:]
+    return found
 
 
 def test_the_openai_walk(address: str) -> None:

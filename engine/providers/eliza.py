@@ -14,6 +14,8 @@ _LONGEST_TEXT = 2000
 _LONGEST_SENTENCE = 300
 _LONGEST_FRAGMENT = 90
 _LONGEST_MEMORY = 20
+_LONGEST_COUNT = 1000
+_COUNT = re.compile(r"\bcount\s+(?:up\s+)?to\s+(\d{1,9})\b", re.IGNORECASE)
 
 _TURNED = {
     "i": "you",
@@ -312,12 +314,20 @@ def answer(said: Sequence[str], seed: str) -> str:
     sentences = _sentences(said[-1]) if said else []
     if not sentences:
         return _NOTHING
+    if count := _COUNT.search(said[-1][:_LONGEST_TEXT]):
+        return _counted(int(count[1]))
     for rule in _RULES:
         for sentence in sentences:
             if match := rule.pattern.search(sentence):
                 caught = match.group(match.lastindex) if match.lastindex else ""
                 return _filled(chance.choice(rule.answers), _turned(caught))
     return _recalled(said[:-1], chance) or chance.choice(_OTHERWISE)
+
+
+def _counted(last: int) -> str:
+    """Something to do that takes long, for whoever wants to see an answer stopped or taken up again."""
+    numbers = " ".join(map(str, range(1, min(last, _LONGEST_COUNT) + 1)))
+    return numbers if last <= _LONGEST_COUNT else f"{numbers} … and that is as far as I go."
 
 
 def _recalled(earlier: Sequence[str], chance: random.Random) -> str | None:
