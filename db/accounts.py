@@ -26,11 +26,6 @@ async def user(session: ReadSession, id: str) -> User | None:
     return await session.get(User, id)
 
 
-async def users_by_ids(session: ReadSession, ids: Sequence[str]) -> dict[str, User]:
-    rows = await session.scalars(select(User).where(User.id.in_(ids)))
-    return {row.id: row for row in rows}
-
-
 async def user_by_email(session: ReadSession, email: str) -> User | None:
     return await session.scalar(select(User).where(User.email == email))
 

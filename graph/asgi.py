@@ -13,7 +13,7 @@ from graphql import OperationType
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from db.base import StorageError
-from graph.errors import RequestError, new_request_id, refusal
+from graph.errors import RequestError, new_request_id, refusal, unavailable
 from graph.limits import Limits
 from graph.operation import Abandoned, Operations, Request, check, decode, refuse
 from graph.socket import Socket, address_of, is_welcome
@@ -127,8 +127,8 @@ class GraphQLApp:
             caller = await authenticate(self._services, credentials.from_headers(scope["headers"]))
         except (Unauthenticated, InvalidInput, Unavailable) as error:
             wrong = error
-        except StorageError:
-            wrong = Unavailable()
+        except StorageError as error:
+            wrong = unavailable(error, request_id)
         call = await admit(self._services, caller, request_id, address_of(scope))
         scope.setdefault("state", {})["standing"] = call.standing
         try:

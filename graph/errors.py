@@ -155,13 +155,18 @@ def refusal(error: Known) -> RequestError:
             return RequestError(error.message, code, extensions=extra)
 
 
+def unavailable(error: StorageError, request_id: str) -> Unavailable:
+    """What is said of a database that is away; it is logged with the rest."""
+    log.warning("storage unavailable", request_id=request_id, exc_info=error)
+    return Unavailable()
+
+
 def _judge(error: GraphQLError, request_id: str) -> tuple[str, str, Extensions]:
     cause = _cause(error)
     if isinstance(cause, Known):
         return cause.message, *describe(cause)
     if isinstance(cause, StorageError):
-        log.warning("storage unavailable", request_id=request_id, path=error.path, exc_info=cause)
-        away = Unavailable()
+        away = unavailable(cause, request_id)
         return away.message, *describe(away)
     if isinstance(cause, StrawberryInputCoercionError) or _is_about_an_argument(error):
         return without_values(error.message), "BAD_USER_INPUT", {}

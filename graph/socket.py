@@ -12,14 +12,15 @@ from urllib.parse import urlsplit
 import msgspec
 import structlog
 from graphql import OperationType
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from db.base import StorageError
-from graph.errors import RequestError, new_request_id, refusal
+from graph.errors import RequestError, new_request_id, refusal, unavailable
+from graph.frames import ClientMessage, Closed, id_of, parsed, payload_of, request_of
 from graph.limits import Limits
-from graph.operation import Operations, Prepared, Request, decode
+from graph.operation import Operations, Prepared, Request
 from resolvers import credentials
-from resolvers.access import admit, check_storable
+from resolvers.access import admit
 from resolvers.call import Call, Services
 from resolvers.caller import Caller
 from resolvers.errors import InvalidInput, Unauthenticated, Unavailable
@@ -28,7 +29,6 @@ from resolvers.identity import authenticate
 log = structlog.get_logger(__name__)
 
 PROTOCOL = "graphql-transport-ws"
-_LONGEST_ID = 256
 _LONGEST_REASON = 123
 # How long a client that is told to go may take to read that.
 _FAREWELL_SECONDS = 1.0
@@ -36,27 +36,7 @@ _FAREWELL_SECONDS = 1.0
 _FRAMES_A_TURN = 64
 
 
-class ClientMessage(msgspec.Struct):
-    """A frame from a client; what stands in `payload` depends on the type."""
-
-    type: str
-    id: str | msgspec.UnsetType = msgspec.UNSET
-    payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
-_message = msgspec.json.Decoder(ClientMessage)
-_request = msgspec.json.Decoder(Request)
-_object = msgspec.json.Decoder(dict[str, object] | None)
 _encoder = msgspec.json.Encoder()
-
-
-class _Closed(Exception):
-    """The socket must be closed with this code."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
 
 
 class Socket:
@@ -109,7 +89,7 @@ class Socket:
         # Mutations under way: they are finished whoever leaves, as over HTTP, so that nothing stays half done.
         self._writing: set[asyncio.Task[None]] = set()
         self._scope = asyncio.timeout(None)
-        self._verdict: _Closed | None = None
+        self._verdict: Closed | None = None
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(limits.init_seconds, self.end, 4408, "Connection initialisation timeout")
         self._watch: asyncio.TimerHandle | None = None
@@ -122,7 +102,7 @@ class Socket:
         try:
             if PROTOCOL not in subprotocols:
                 await self._send({"type": "websocket.accept"})
-                await self._farewell(_Closed(4406, "Only graphql-transport-ws is spoken here"))
+                await self._farewell(Closed(4406, "Only graphql-transport-ws is spoken here"))
                 return
             await self._send({"type": "websocket.accept", "subprotocol": PROTOCOL})
             verdict = await self._attend()
@@ -139,11 +119,11 @@ class Socket:
     def end(self, code: int, reason: str) -> None:
         """Closes the socket from outside its own loop. The first who asks names the code."""
         if self._verdict is None:
-            self._verdict = _Closed(code, reason)
+            self._verdict = Closed(code, reason)
             with contextlib.suppress(RuntimeError):
                 self._scope.reschedule(0)
 
-    async def _attend(self) -> _Closed | None:
+    async def _attend(self) -> Closed | None:
         """Reads until the client leaves (None) or has to go."""
         try:
             async with self._scope:
@@ -151,10 +131,10 @@ class Socket:
                     message = await self._receive()
                     if message["type"] == "websocket.disconnect":
                         return None
-                    await self._handle(_parsed(message))
+                    await self._handle(parsed(message))
         except TimeoutError:
             pass
-        except _Closed as verdict:
+        except Closed as verdict:
             return verdict
         return self._verdict
 
@@ -170,7 +150,7 @@ class Socket:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _farewell(self, verdict: _Closed) -> None:
+    async def _farewell(self, verdict: Closed) -> None:
         reason = verdict.reason.encode()[:_LONGEST_REASON].decode(errors="ignore")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FAREWELL_SECONDS):
@@ -183,26 +163,26 @@ class Socket:
             case "complete":
                 self._complete(message)
             case "ping":
-                _payload(message)
+                payload_of(message)
                 await self._transmit('{"type":"pong"}')
             case "pong":
-                _payload(message)
+                payload_of(message)
             case "connection_init":
                 await self._init(message)
             case _:
-                raise _Closed(4400, "Invalid message: unknown type")
+                raise Closed(4400, "Invalid message: unknown type")
 
     async def _init(self, message: ClientMessage) -> None:
         if self._is_acknowledged:
-            raise _Closed(4429, "Too many initialisation requests")
-        payload = _payload(message)
+            raise Closed(4429, "Too many initialisation requests")
+        payload = payload_of(message)
         try:
             self._credential = credentials.from_payload(payload)
             self._take(await authenticate(self._services, self._credential))
         except (Unauthenticated, InvalidInput) as error:
-            raise _Closed(4403, "Forbidden") from error
+            raise Closed(4403, "Forbidden") from error
         except (StorageError, Unavailable) as error:
-            raise _Closed(1013, "Try again later") from error
+            raise Closed(1013, "Try again later") from error
         self._deadline.cancel()
         self._is_acknowledged = True
         if self._caller is not None:
@@ -212,14 +192,14 @@ class Socket:
         await self._transmit('{"type":"connection_ack"}')
 
     async def _subscribe(self, message: ClientMessage) -> None:
-        id = _id(message)
+        id = id_of(message)
         if not self._is_acknowledged:
-            raise _Closed(4401, "Unauthorized")
+            raise Closed(4401, "Unauthorized")
         if self._caller is not None and self._caller.expires_at <= time.time():
-            raise _Closed(4403, "Forbidden")
+            raise Closed(4403, "Forbidden")
         if id in self._live:
-            raise _Closed(4409, f"Subscriber for {id} already exists")
-        request = _asked(message)
+            raise Closed(4409, f"Subscriber for {id} already exists")
+        request = request_of(message)
         if len(self._live) >= self._limits.operations_per_socket:
             sentence = f"A socket carries at most {self._limits.operations_per_socket} operations at once"
             await self._refuse(id, RequestError(sentence, "TOO_MANY_REQUESTS"), new_request_id())
@@ -229,12 +209,14 @@ class Socket:
         self._tasks.add(task)
         task.add_done_callback(self._finished)
 
-    async def _caller_now(self) -> Caller | None:
+    async def _caller_now(self, request_id: str) -> Caller | None:
         """Who this is and what they may do now. Raises Unauthenticated, and RequestError when that cannot be known."""
         try:
             caller = await authenticate(self._services, self._credential)
-        except (StorageError, Unavailable) as error:
-            raise refusal(Unavailable()) from error
+        except StorageError as error:
+            raise refusal(unavailable(error, request_id)) from error
+        except Unavailable as error:
+            raise refusal(error) from error
         if caller != self._caller:
             self._take(caller)
         return caller
@@ -249,14 +231,14 @@ class Socket:
         self.end(4403, "Forbidden")
 
     def _complete(self, message: ClientMessage) -> None:
-        task = self._live.pop(_id(message), None)
+        task = self._live.pop(id_of(message), None)
         if task is not None and task not in self._writing:
             task.cancel()
 
     async def _operate(self, id: str, request: Request) -> None:
         request_id = new_request_id()
         try:
-            call = await admit(self._services, await self._caller_now(), request_id, self._address)
+            call = await admit(self._services, await self._caller_now(request_id), request_id, self._address)
             prepared, call = await self._operations.admit(request, call)
             await self._run(id, prepared, call)
         except Unauthenticated:
@@ -356,45 +338,3 @@ def is_welcome(scope: Scope, origins: frozenset[str]) -> bool:
         return True
     host = headers.get(b"host", b"").decode("latin-1")
     return bool(host) and urlsplit(origin).netloc.lower() == host.lower()
-
-
-def _parsed(frame: Message) -> ClientMessage:
-    text = frame.get("text")
-    if text is None:
-        raise _Closed(4400, "Binary frames are not part of the protocol")
-    try:
-        return _message.decode(text)
-    except msgspec.ValidationError as error:
-        raise _Closed(4400, f"Invalid message: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise _Closed(4400, "Invalid message: not JSON") from error
-
-
-def _id(message: ClientMessage) -> str:
-    id = message.id
-    if not isinstance(id, str) or not 0 < len(id) <= _LONGEST_ID or "\x00" in id:
-        raise _Closed(4400, f"Invalid message: id must be a string of 1 to {_LONGEST_ID} characters")
-    return id
-
-
-def _payload(message: ClientMessage) -> dict[str, object]:
-    """The payload of a message that may come without one."""
-    if message.payload is msgspec.UNSET:
-        return {}
-    try:
-        payload = _object.decode(message.payload) or {}
-        check_storable(payload, "payload")
-    except InvalidInput as error:
-        raise _Closed(4400, f"Invalid message: {error.message}") from error
-    except (ValueError, RecursionError) as error:
-        raise _Closed(4400, "Invalid message: payload must be an object") from error
-    return payload
-
-
-def _asked(message: ClientMessage) -> Request:
-    if message.payload is msgspec.UNSET:
-        raise _Closed(4400, "Invalid message: payload is missing")
-    try:
-        return decode(_request, message.payload)
-    except RequestError as error:
-        raise _Closed(4400, f"Invalid message: {error}") from error

@@ -95,10 +95,7 @@ async def _admit(services: Services, person: Person, role: Role) -> User:
                 audit.record(session, call, "user.set_role", user.id, method="external", old=user.role, new=role)
                 user.role = role
     except IntegrityError:
-        # Another request of the same person was faster.
-        async with services.database.read() as session:
-            user = await accounts.user_by_subject(session, person.issuer, person.subject)
-        if user is None:
-            raise
+        # Another request of the same person was faster, so now there is somebody.
+        return await _admit(services, person, role)
     services.sign_ins.review(user.id)
     return user

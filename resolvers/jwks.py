@@ -31,6 +31,8 @@ LARGEST = 256 * 1024
 LEEWAY = 30
 LONGEST_SUBJECT = 255
 SHORTEST_RSA = 2048
+# Beyond it a moment is no number that a clock can be compared with.
+FURTHEST = 1 << 53
 REMEMBERED = 10_000
 _malformed = (jwt.PyJWTError, ValueError, OverflowError, RecursionError, TypeError)
 
@@ -140,7 +142,7 @@ class ExternalIssuer:
             name=name[:LONGEST_SUBJECT] if name is not None and is_storable(name) else None,
             is_admin=None if roles is None else self._settings.admin_role in roles.roles,
             issued_at=payload.iat,
-            expires_at=payload.exp,
+            expires_at=min(payload.exp, FURTHEST),
         )
 
     async def _key(self, kid: str) -> tuple[str, PublicKey]:

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import anyio
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from db.base import Database, now
 from db.models import AuditRecord, Role, User
@@ -269,6 +269,15 @@ async def test_profile_changes_only_what_is_given(database: Database) -> None:
         assert await after(ProfileChange(preferred_model=None, preferences=None)) == (None, None, {})
 
 
+async def test_profile_of_somebody_who_is_gone_is_not_changed(database: Database) -> None:
+    async with running(database) as services:
+        call = await person(services)
+        async with database.write() as session:
+            await session.execute(delete(User))
+        with pytest.raises(Unauthenticated, match="no longer there"):
+            await accounts.update_profile(call, ProfileChange(display_name="Ann"))
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -303,7 +312,8 @@ async def test_administrator_gives_roles_to_others(database: Database) -> None:
         for nobody in (ann, guest):
             with pytest.raises(Forbidden):
                 await accounts.set_role(nobody, user_id(guest), Role.USER)
-        page = await audit.page(root, Window())
+        page = await audit.page(root, Window(1))
+        assert not (await audit.page(root, Window(1, page.cursors[0]))).nodes
         assert [(row.action, row.actor_id, row.target_id, row.details, row.request_id) for row in page.nodes] == [
             ("user.set_role", user_id(root), user_id(ann), {"old": "user", "new": "admin"}, "req_test")
         ]

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from sqlalchemy import delete, select
 
 from db.base import Database
-from db.models import AuditRecord, User
+from db.models import AuditRecord, Role, User
 from engine.http import HttpClient
-from resolvers import accounts, jwks, sessions
+from resolvers import accounts, identity, jwks, sessions
 from resolvers.call import Call, Services
 from resolvers.caller import Caller, CredentialKind
 from resolvers.errors import Unauthenticated, Unavailable
@@ -92,6 +92,8 @@ async def test_token_of_the_issuer_tells_who_it_is(door: Door) -> None:
     other = await door.external.verify(door.issuer.token(realm_access={"roles": ["administrator"]}))
     assert (other.name, other.is_admin) == ("ann", False)
     assert (await door.external.verify(door.issuer.token(preferred_username=None))).is_admin is None
+    endless = await door.external.verify(door.issuer.token(exp=10**300))
+    assert endless.expires_at == 1 << 53
     assert door.issuer.fetches == 1
 
 
@@ -379,3 +381,21 @@ async def test_least_number_of_remembered_people_is_kept(door: Door, monkeypatch
     for number in range(4):
         assert door.external.is_newest(await door.external.verify(door.issuer.token(sub=str(number))))
     assert list(door.external._newest) == ["2", "3"]
+
+
+async def test_closing_gives_up_a_fetch_that_is_under_way(door: Door) -> None:
+    door.issuer.gate.clear()
+    waiting = asyncio.create_task(door.is_open(door.issuer.token()))
+    await door.issuer.was_asked.wait()
+    await door.external.close()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_role_that_another_request_has_set_already_is_not_written_twice(database: Database, door: Door) -> None:
+    async with house(database, door) as services:
+        person = await door.external.verify(door.issuer.token())
+        for _ in range(2):
+            await identity._admit(services, person, Role.ADMIN)
+        async with database.read() as session:
+            assert [row.action for row in await session.scalars(select(AuditRecord))] == ["user.create"]

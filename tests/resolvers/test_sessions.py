@@ -132,6 +132,17 @@ async def test_sign_in_ends_after_seven_days_of_rest_and_after_thirty_in_any_cas
             await sessions.refresh(call, busy.refresh_token)
 
 
+async def test_used_token_of_a_sign_in_that_has_ended_is_refused_like_any_other(database: Database) -> None:
+    async with running(database) as services:
+        call = Call(services, None)
+        first = await guest_login(call)
+        second = await sessions.refresh(call, first.refresh_token)
+        await sessions.revoke(call, second.refresh_token)
+        with pytest.raises(Unauthenticated, match="not valid"):
+            await sessions.refresh(call, first.refresh_token)
+        assert [action for action, _ in await deeds(database)] == ["session.begin", "session.revoke"]
+
+
 @pytest.mark.parametrize("token", ["", "rt_", "rt_unknown", "nonsense", "rt_" + "x" * 200, "rt_é", "rt_\ud800", "sk_1"])
 async def test_what_is_no_refresh_token_is_refused(database: Database, token: str) -> None:
     async with running(database) as services:

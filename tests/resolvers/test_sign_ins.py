@@ -194,6 +194,25 @@ async def test_sweep_finds_what_another_process_has_changed(database: Database, 
             assert ended == (["ann"] if is_ended else [])
 
 
+async def test_what_closes_while_the_sweep_ends_others_is_left_alone(database: Database) -> None:
+    async with running(database) as services:
+        call = await person(services)
+        ended: list[str] = []
+        with contextlib.ExitStack() as stack:
+
+            def end() -> None:
+                # Ending either closes both.
+                ended.append("once")
+                stack.close()
+
+            for _ in range(2):
+                stack.enter_context(services.sign_ins.watched(call.caller, end))
+            async with database.write() as session:
+                await revoke(session, call)
+            await services.sign_ins.sweep()
+        assert ended == ["once"]
+
+
 async def test_sweep_ends_a_revoked_api_key_and_the_token_of_an_outsider_who_is_gone(database: Database) -> None:
     async with running(database) as services:
         ann, bob = await person(services), await person(services)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jwt
@@ -129,6 +131,31 @@ def test_running_server_believes_a_key_that_another_has_begun_to_use(tmp_path: P
     running = TokenSigner.from_file(path)
     tokens.rotate(path)
     running.verify(TokenSigner.from_file(path).sign("user_1", "ses_1", "user", SCOPES))
+
+
+def test_servers_sign_and_believe_while_the_key_changes(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    servers = [TokenSigner.from_file(path) for _ in range(3)]
+    is_over = threading.Event()
+
+    def serve(signer: TokenSigner, others: list[TokenSigner]) -> int:
+        count = 0
+        while not is_over.is_set() or not count:
+            text = signer.sign("user_1", "ses_1", "user", SCOPES)
+            for other in others:
+                other.verify(text)
+            count += 1
+        return count
+
+    # Each signer belongs to one thread, as it belongs to one process.
+    with ThreadPoolExecutor(3) as pool:
+        work = [pool.submit(serve, signer, [signer, TokenSigner.from_file(path)]) for signer in servers]
+        # No more often than keys are remembered, so that none may be refused however slow a thread is.
+        for _ in range(REMEMBERED):
+            tokens.rotate(path)
+        is_over.set()
+        assert all(one.result(10) > 0 for one in work)
+    assert len({jwt.get_unverified_header(s.sign("u", "s", "user", SCOPES))["kid"] for s in servers}) == 1
 
 
 def test_secrets_of_two_purposes_differ() -> None:

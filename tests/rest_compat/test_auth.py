@@ -245,6 +245,16 @@ async def test_token_of_a_user_who_is_gone_is_refused_by_every_write(site: Site,
     assert fault(await site.client.get("/auth/me")) == (401, "unauthenticated", None)
 
 
+@pytest.mark.parametrize("path", ["/auth/me", "/v1/users/me"])
+async def test_user_who_is_gone_has_no_profile_though_still_remembered(
+    site: Site, database: Database, path: str
+) -> None:
+    assert (await site.client.get(path)).status_code == 200
+    async with database.write() as session:
+        await session.execute(delete(User))
+    assert fault(await site.client.get(path)) == (401, "unauthenticated", None)
+
+
 async def test_bad_credential_does_not_keep_anybody_from_what_is_public(site: Site) -> None:
     async with site.stranger(authorization="Bearer nonsense") as client:
         assert (await client.get("/v1/models")).status_code == 200

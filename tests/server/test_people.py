@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import select
 from typer.testing import CliRunner
 
-from db.base import Database
+from db import accounts as accounts_in_database
+from db.base import Database, ReadSession
 from db.models import AuditRecord, AuthSession, Role, User
 from resolvers import accounts, operators, sessions
 from resolvers.accounts import NewPerson
@@ -127,6 +128,8 @@ async def test_operators_deeds_are_written_down_and_felt_by_who_is_signed_in(dat
         with pytest.raises(Unauthenticated):
             await sessions.refresh(Call(services, None), tokens.refresh_token)
         await operators.delete_user(database, "ann@example.com")
+        await operators.create_user(database, passwords, "bob@example.com", PASSWORD, Role.USER)
+        await operators.delete_user(database, "bob@example.com")
         async with database.read() as session:
             assert list(await session.scalars(select(AuthSession))) == []
             deeds = list(await session.scalars(select(AuditRecord).order_by(AuditRecord.id)))
@@ -135,6 +138,8 @@ async def test_operators_deeds_are_written_down_and_felt_by_who_is_signed_in(dat
             ("user.create", None),
             ("user.set_role", None),
             ("user.set_password", None),
+            ("user.delete", None),
+            ("user.create", None),
             ("user.delete", None),
         ]
 
@@ -164,6 +169,22 @@ async def test_first_administrator_who_cannot_be_made_stops_the_start(
     with pytest.raises(SettingsError, match="ADMIN_EMAIL, ADMIN_PASSWORD") as refused:
         await start(tmp_path, database_address, email, password)
     assert password not in str(refused.value)
+
+
+async def test_first_administrator_may_be_made_by_another_worker_meanwhile(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[ReadSession] = []
+    real = accounts_in_database.has_administrator
+
+    async def late(session: ReadSession) -> bool:
+        asked.append(session)
+        return len(asked) > 1 and await real(session)
+
+    await operators.create_user(database, Passwords(), EMAIL, PASSWORD, Role.ADMIN)
+    monkeypatch.setattr(accounts_in_database, "has_administrator", late)
+    await operators.ensure_administrator(database, Passwords(), EMAIL, PASSWORD)
+    assert len(asked) == 2
 
 
 async def test_address_of_a_user_is_not_quietly_made_an_administrators(database: Database) -> None:
