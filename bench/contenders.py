@@ -68,23 +68,23 @@ def pin(pid: int, cores: set[int]) -> None:
 def contenders(folder: Path) -> Generator[list[Contender]]:
     """The fake upstream, a bare Starlette and our server, which both stand before that upstream."""
     with contextlib.ExitStack() as stack:
-        port = _free_port()
+        port = free_port()
         command = [sys.executable, "-m", "bench.upstream", str(port)]
-        direct = stack.enter_context(_server("direct", command, port, folder, {}, LOAD_CORE))
+        direct = stack.enter_context(serving("direct", command, port, folder, {}, LOAD_CORE))
         base = {"OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1"}
-        port = _free_port()
+        port = free_port()
         command = [sys.executable, "-m", "uvicorn", "bench.passthrough:app", f"--port={port}", *_UVICORN]
-        bare = stack.enter_context(_server("bare", command, port, folder, base, SERVER_CORE))
-        port = _free_port()
+        bare = stack.enter_context(serving("bare", command, port, folder, base, SERVER_CORE))
+        port = free_port()
         ours = {"OPENAI_API_KEY": "none", "LOQUENT_DATA": str(folder / "data"), **RAISED}
         command = [sys.executable, "-m", "server", "serve", f"--port={port}"]
-        loquent = stack.enter_context(_server("loquent", command, port, folder, base | ours, SERVER_CORE))
-        token = _sign_in(port)
+        loquent = stack.enter_context(serving("loquent", command, port, folder, base | ours, SERVER_CORE))
+        token = sign_in(port)
         yield [direct, bare, Contender(loquent.name, loquent.port, loquent.pid, loquent.cold, token)]
 
 
 @contextlib.contextmanager
-def _server(
+def serving(
     name: str, command: Sequence[str], port: int, folder: Path, settings: Mapping[str, str], core: int
 ) -> Generator[Contender]:
     environment = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
@@ -119,14 +119,14 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _sign_in(port: int) -> str:
+def sign_in(port: int) -> str:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/llm/auth/guest-login", data=b"{}", method="POST")
     request.add_header("content-type", "application/json")
     with urllib.request.urlopen(request, timeout=5) as answer:
         return str(json.load(answer)["access_token"])
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

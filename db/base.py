@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import JSON, Connection, DateTime, Dialect, MetaData, String, TypeDecorator, event
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeEngine
 
+# A connection that a firewall has silently dropped lives no longer than this, in seconds.
+OLDEST_CONNECTION = 600
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [first + second for first in _CROCKFORD for second in _CROCKFORD]
 _SHIFTS = range(110, -1, -10)
@@ -27,7 +32,17 @@ _SHIFTS = range(110, -1, -10)
 
 def new_id(prefix: str) -> str:
     """A public id: `prefix_` and 24 characters that sort by the time of their making (48 bits of ms, 72 random)."""
-    number = (time.time_ns() // 1_000_000 << 72) | int.from_bytes(os.urandom(9))
+    return _id(prefix, (time.time_ns() // 1_000_000 << 72) | int.from_bytes(os.urandom(9)))
+
+
+def derived_id(prefix: str, moment: datetime, *names: str) -> str:
+    """A public id as of this moment that is always the same for the same names."""
+    milliseconds = max(0, int(moment.timestamp() * 1000))
+    digest = hashlib.sha256("\0".join(names).encode()).digest()
+    return _id(prefix, (milliseconds << 72) | int.from_bytes(digest[:9]))
+
+
+def _id(prefix: str, number: int) -> str:
     return prefix + "_" + "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
 
 
@@ -38,11 +53,12 @@ def now() -> datetime:
 
 
 class StorageError(Exception):
-    """The database is away, busy or full. `is_full` when only space is missing."""
+    """The database is away, busy or full. `is_full` when only space is missing, `is_busy` when another process writes."""
 
-    def __init__(self, message: str, *, is_full: bool = False) -> None:
+    def __init__(self, message: str, *, is_full: bool = False, is_busy: bool = False) -> None:
         super().__init__(message)
         self.is_full = is_full
+        self.is_busy = is_busy
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -108,8 +124,22 @@ class ReadSession(AsyncSession):
     """Reads only. Each statement is its own snapshot: no BEGIN and ROLLBACK round trips."""
 
 
+Step = Callable[[], Awaitable[None]]
+Listener = Callable[[str, int], None]
+
+
 class WriteSession(ReadSession):
     """One transaction, committed when its block ends. Queries flush, never commit."""
+
+    @cached_property
+    def last_steps(self) -> list[Step]:
+        """What is done last in the transaction: it takes locks that every writer needs, so nothing is waited for behind them."""
+        return []
+
+    @cached_property
+    def wakes(self) -> list[tuple[str, int]]:
+        """Topics and numbers that are told to the listeners of the database once the transaction is committed."""
+        return []
 
 
 class Sessions(Protocol):
@@ -147,6 +177,7 @@ class Database:
             reader = reader.execution_options(isolation_level="AUTOCOMMIT")
         self._read = async_sessionmaker(reader, class_=ReadSession, expire_on_commit=False, autoflush=False)
         self._write = async_sessionmaker(writer, class_=WriteSession, expire_on_commit=False)
+        self.listeners: list[Listener] = []
 
     def _postgresql(self, pool_size: int) -> tuple[AsyncEngine, AsyncEngine]:
         engine = create_async_engine(
@@ -154,9 +185,10 @@ class Database:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=2,
-            pool_pre_ping=True,
+            pool_recycle=OLDEST_CONNECTION,
             hide_parameters=True,
         )
+        event.listen(engine.sync_engine, "checkout", _check_open)
         return engine, engine
 
     def _sqlite(self) -> tuple[AsyncEngine, AsyncEngine]:
@@ -184,10 +216,21 @@ class Database:
         with _renamed():
             async with self._write.begin() as session:
                 yield session
+                for step in session.last_steps:
+                    await step()
+        for topic, number in session.wakes:
+            for listener in self.listeners:
+                listener(topic, number)
 
     async def close(self) -> None:
         for engine in self._engines:
             await engine.dispose()
+
+
+def _check_open(connection: DBAPIConnection, _record: object, _proxy: object) -> None:
+    """Whether the other side has closed it is known here; to ask would take three more round trips for each session."""
+    if connection.driver_connection.is_closed():
+        raise InvalidatePoolError
 
 
 def _prepare_sqlite(engine: AsyncEngine) -> None:
@@ -214,7 +257,8 @@ def _renamed() -> Generator[None]:
     except PoolTimeout as error:
         raise StorageError("the database has no free connection") from error
     except (OperationalError, InterfaceError, InternalError) as error:
-        raise StorageError("the database cannot answer", is_full=_is_full(error)) from error
+        is_busy = getattr(error.orig, "sqlite_errorname", "") == "SQLITE_BUSY"
+        raise StorageError("the database cannot answer", is_full=_is_full(error), is_busy=is_busy) from error
     except DBAPIError as error:
         if not error.connection_invalidated:
             raise

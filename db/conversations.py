@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, UnaryExpression, func, select, tuple_, update
+from sqlalchemy import ColumnElement, String, UnaryExpression, and_, cast, delete, func, select, tuple_, update
 
+from db import search, words
 from db.base import ReadSession, WriteSession
 from db.models import Branch, Conversation
 
@@ -21,11 +22,17 @@ class SortKey(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Whose, and which of them. `search` is looked for in titles, without regard to the case of ASCII letters."""
+    """Whose, and which of them. `search` is looked for in titles and items, as `db.words` reads it.
+
+    `metadata`: pairs of a key of plain letters and the text that must stand there.
+    """
 
     user_id: str
     is_archived: bool | None = False
     search: str | None = None
+    project_id: str | None = None
+    referrer: str | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,50 @@ async def touch(session: WriteSession, id: str, user_id: str, moment: datetime) 
     )
 
 
+async def active_branches(session: ReadSession, ids: Sequence[str], user_id: str) -> dict[str, str]:
+    """The name of the active branch of each of these that the user has."""
+    rows = await session.execute(
+        select(Conversation.id, Conversation.active_branch).where(
+            Conversation.id.in_(ids), Conversation.user_id == user_id
+        )
+    )
+    return {row.id: row.active_branch for row in rows}
+
+
+async def lock(session: WriteSession, ids: Sequence[str], user_id: str) -> list[str]:
+    """Which of these the user has, held until the transaction ends."""
+    rows = await session.scalars(
+        select(Conversation.id)
+        .where(Conversation.id.in_(ids), Conversation.user_id == user_id)
+        .order_by(Conversation.id)
+        .with_for_update()
+    )
+    return list(rows)
+
+
+async def some_ids(session: ReadSession, user_id: str, limit: int) -> list[str]:
+    return list(await session.scalars(select(Conversation.id).where(Conversation.user_id == user_id).limit(limit)))
+
+
+async def remove(session: WriteSession, ids: Sequence[str]) -> None:
+    """Deletes conversations with all that is in them."""
+    await session.execute(
+        delete(Conversation).where(Conversation.id.in_(ids)).execution_options(synchronize_session=False)
+    )
+
+
+async def leave_project(session: WriteSession, project_id: str) -> list[str]:
+    """Takes all conversations out of a project; which those were."""
+    rows = await session.scalars(
+        update(Conversation)
+        .where(Conversation.project_id == project_id)
+        .values(project_id=None)
+        .returning(Conversation.id)
+        .execution_options(synchronize_session=False)
+    )
+    return list(rows)
+
+
 async def after(
     session: ReadSession, selection: Selection, sort: Sort, key: tuple[object, str] | None, limit: int
 ) -> Sequence[Conversation]:
@@ -102,10 +153,25 @@ def _matching(selection: Selection) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = [Conversation.user_id == selection.user_id]
     if selection.is_archived is not None:
         found.append(Conversation.is_archived.is_(selection.is_archived))
+    if selection.project_id is not None:
+        found.append(Conversation.project_id == selection.project_id)
+    if selection.referrer is not None:
+        found.append(Conversation.referrer == selection.referrer)
+    for key, value in selection.metadata:
+        entry = Conversation.details[key]
+        # The second half keeps numbers out, which PostgreSQL would compare as text and SQLite would not.
+        found.append(and_(entry.as_string() == value, cast(entry, String).startswith('"')))
     if selection.search:
-        # Both databases fold ASCII letters only (PostgreSQL because the column has collation "C").
-        found.append(func.lower(Conversation.title).contains(_ascii_lower(selection.search), autoescape=True))
+        found.append(_searched(selection.user_id, selection.search))
     return found
+
+
+def _searched(user_id: str, text: str) -> ColumnElement[bool]:
+    wanted = words.wanted(text)
+    if wanted.required:
+        return Conversation.id.in_(search.conversations_with(user_id, wanted))
+    # Signs make no words. Both databases fold ASCII letters only (PostgreSQL because the column has collation "C").
+    return func.lower(Conversation.title).contains(_ascii_lower(text), autoescape=True)
 
 
 def _ascii_lower(value: str) -> str:

@@ -38,6 +38,14 @@ async def active_by_conversations(session: ReadSession, ids: Sequence[str], user
     return {row.conversation_id: row for row in rows if row.conversation_id is not None}
 
 
+async def unfinished_in(session: ReadSession, conversation_ids: Sequence[str]) -> list[str]:
+    """The generations that still write into these conversations."""
+    rows = await session.scalars(
+        select(Generation.id).where(Generation.conversation_id.in_(conversation_ids), Generation.finished_at.is_(None))
+    )
+    return list(rows)
+
+
 async def batches_after(
     session: ReadSession, generation_id: str, after: int, *, limit: int | None = None
 ) -> Sequence[tuple[int, bytes]]:

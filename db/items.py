@@ -3,52 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import Select, and_, bindparam, or_, select, update
 
-from db.base import ReadSession, WriteSession
-from db.models import Branch, Conversation, Item
+from db import branches, search
+from db.base import ReadSession, WriteSession, new_id
+from db.branches import Line
+from db.models import Conversation, Item, ItemStatus
 
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A conversation's active branch: where its items are and how many there are."""
-
-    conversation_id: str
-    branch_id: str
-    length: int
+# Pages have at most a hundred conversations, nearly always with one range each.
+_MOST_STATEMENTS = 128
 
 
-async def lines(session: ReadSession, conversation_ids: Sequence[str], user_id: str) -> dict[str, Line]:
-    """The active branch of each of these conversations that the user owns."""
-    rows = await session.execute(
-        select(Branch.conversation_id, Branch.id, Branch.length)
-        .join(Conversation, and_(Conversation.id == Branch.conversation_id, Conversation.active_branch == Branch.name))
-        .where(Conversation.id.in_(conversation_ids), Conversation.user_id == user_id)
-    )
-    return {id: Line(id, branch_id, length) for id, branch_id, length in rows}
-
-
-async def in_ranges(session: ReadSession, ranges: Sequence[tuple[str, int, int]]) -> dict[str, list[Item]]:
-    """Items at the positions past+1 … until of each (branch id, past, until), oldest first."""
-    if not ranges:
-        return {}
-    wanted = or_(
-        *(and_(Item.branch_id == id, Item.position > past, Item.position <= until) for id, past, until in ranges)
-    )
-    rows = await session.scalars(select(Item).where(wanted).order_by(Item.branch_id, Item.position))
-    found: dict[str, list[Item]] = {id: [] for id, _, _ in ranges}
+async def in_ranges(session: ReadSession, wanted: Sequence[tuple[Line, int, int]]) -> list[list[Item]]:
+    """Items at the positions past+1 … until of each (line, past, until), oldest first, in one statement."""
+    parts = [line.between(past, until) for line, past, until in wanted]
+    distinct = {segment for segments in parts for segment in segments}
+    if not distinct:
+        return [[] for _ in wanted]
+    values: dict[str, str | int] = {}
+    for number, part in enumerate(distinct):
+        values |= {f"branch{number}": part.branch_id, f"past{number}": part.past, f"until{number}": part.until}
+    rows = await session.scalars(_within(len(distinct)), values)
+    held: dict[str, list[Item]] = {}
     for row in rows:
-        found[row.branch_id].append(row)
-    return found
+        held.setdefault(row.branch_id, []).append(row)
+    # Later segments come first in a line; their positions are the greater ones.
+    return [
+        [
+            row
+            for part in reversed(segments)
+            for row in held.get(part.branch_id, ())
+            if part.past < row.position <= part.until
+        ]
+        for segments in parts
+    ]
+
+
+@lru_cache(maxsize=_MOST_STATEMENTS)
+def _within(count: int) -> Select[Item]:
+    """The items in so many ranges of branches. Making this takes longer than asking it."""
+    ranges = (
+        and_(
+            Item.branch_id == bindparam(f"branch{number}"),
+            Item.position > bindparam(f"past{number}"),
+            Item.position <= bindparam(f"until{number}"),
+        )
+        for number in range(count)
+    )
+    return select(Item).where(or_(*ranges)).order_by(Item.position)
 
 
 async def newest(session: ReadSession, line: Line, limit: int) -> list[Item]:
-    """The last `limit` items of a branch, oldest first."""
-    found = await in_ranges(session, [(line.branch_id, max(0, line.length - limit), line.length)])
-    return found[line.branch_id]
+    """The last `limit` items of a line, oldest first."""
+    return (await in_ranges(session, [(line, max(0, line.length - limit), line.length)]))[0]
 
 
 async def by_ids(session: ReadSession, ids: Sequence[str], user_id: str) -> dict[str, Item]:
@@ -60,22 +70,71 @@ async def by_ids(session: ReadSession, ids: Sequence[str], user_id: str) -> dict
     return {row.id: row for row in rows}
 
 
+async def conversation_of(session: ReadSession, id: str) -> str | None:
+    """The id of the item's conversation, whoever owns it."""
+    return await session.scalar(select(Item.conversation_id).where(Item.id == id))
+
+
+async def alternatives(
+    session: ReadSession, places: Sequence[tuple[str, str | None]], user_id: str
+) -> list[list[Item]]:
+    """The items that follow the same item, oldest first, by (conversation, the item before); None before the first."""
+    parents = {parent for _, parent in places if parent is not None}
+    roots = {conversation_id for conversation_id, parent in places if parent is None}
+    rows = await session.scalars(
+        select(Item)
+        .join(Conversation, Conversation.id == Item.conversation_id)
+        .where(
+            Conversation.user_id == user_id,
+            or_(
+                and_(Item.conversation_id.in_({id for id, _ in places}), Item.parent_id.in_(parents)),
+                and_(Item.conversation_id.in_(roots), Item.parent_id.is_(None)),
+            ),
+        )
+        .order_by(Item.created_at, Item.id)
+    )
+    found: dict[tuple[str, str | None], list[Item]] = {}
+    for row in rows:
+        found.setdefault((row.conversation_id, row.parent_id), []).append(row)
+    return [found.get(place, []) for place in places]
+
+
+async def unfinished_on(session: ReadSession, branch_id: str) -> list[str]:
+    """The generations that still write into items of this branch."""
+    rows = await session.scalars(
+        select(Item.generation_id).where(Item.branch_id == branch_id, Item.status == ItemStatus.IN_PROGRESS)
+    )
+    return [id for id in rows if id is not None]
+
+
+async def is_written(session: ReadSession, generation_id: str) -> bool:
+    """Whether the item that this generation writes is still there."""
+    return await session.scalar(select(Item.id).where(Item.generation_id == generation_id).limit(1)) is not None
+
+
 async def append(session: WriteSession, line: Line, items: Sequence[Item]) -> None:
     """Puts the items at the end of the line, which other writers may be lengthening too."""
-    length = await session.scalar(
-        update(Branch)
-        .where(Branch.id == line.branch_id)
-        .values(length=Branch.length + len(items))
-        .returning(Branch.length)
-        .execution_options(synchronize_session=False)
-    )
-    assert length is not None, "a branch goes only with its conversation, which this transaction holds"
-    for position, item in enumerate(items, start=length - len(items) + 1):
+    length = await branches.lengthen(session, line.branch_id, len(items))
+    first = length - len(items) + 1
+    parent = await _at(session, line, first - 1)
+    for position, item in enumerate(items, start=first):
+        # Ids are made here, so that each item can name the one before it.
+        item.id = item.id or new_id("msg")
         item.conversation_id = line.conversation_id
         item.branch_id = line.branch_id
         item.position = position
+        item.parent_id = parent
+        parent = item.id
     session.add_all(items)
     await session.flush()
+
+
+async def _at(session: ReadSession, line: Line, position: int) -> str | None:
+    """The id of the item at this position of the line, which may be longer now than when it was read."""
+    if position <= 0:
+        return None
+    owner = line.owner(position) if position <= line.length else line.branch_id
+    return await session.scalar(select(Item.id).where(Item.branch_id == owner, Item.position == position))
 
 
 async def complete(
@@ -85,14 +144,18 @@ async def complete(
     content: list[dict[str, object]],
     status: str,
     moment: datetime,
+    user_id: str,
 ) -> None:
-    """Writes what a generation said into its item and marks the conversation as changed."""
-    await session.execute(
+    """Writes what a generation said into its item, for searching too, and marks the user's conversation as changed."""
+    item = await session.scalar(
         update(Item)
         .where(Item.id == id)
-        .values(content=content, status=status, updated_at=moment)
+        .values(content=content, status=status, updated_at=moment, version=Item.version + 1)
+        .returning(Item)
         .execution_options(synchronize_session=False)
     )
+    if item is not None:
+        await search.index_item(session, item, user_id)
     await session.execute(
         update(Conversation)
         .where(Conversation.id == conversation_id)

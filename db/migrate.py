@@ -6,20 +6,27 @@ import asyncio
 import functools
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, text
 
-from db.base import Database
+from db.base import Database, StorageError
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 FOLDER = Path(__file__).parent / "migrations"
 
+# SQLite's full text index, which its revision makes, and the tables that it is made of begin with this.
+FTS5 = "search_index"
+
 # Any number will do, as long as every worker takes the same.
 _LOCK = 0x10C0E27
+
+# On SQLite a worker waits five seconds for its turn, and there may be many before it.
+_TURNS = 12
 
 
 async def migrate(database: Database) -> None:
@@ -27,6 +34,15 @@ async def migrate(database: Database) -> None:
 
     Raises StorageError.
     """
+    for turn in range(_TURNS):
+        try:
+            return await _take_turn(database)
+        except StorageError as error:
+            if not error.is_busy or turn == _TURNS - 1:
+                raise
+
+
+async def _take_turn(database: Database) -> None:
     if await is_current(database):
         return
     async with database.write() as session:
@@ -34,7 +50,9 @@ async def migrate(database: Database) -> None:
         if database.dialect == "postgresql":
             # On SQLite the write transaction itself is the lock.
             await connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
-        await connection.run_sync(_upgrade)
+        # Whoever had the turn before has done it.
+        if await connection.run_sync(_revision) != newest():
+            await connection.run_sync(_upgrade)
 
 
 async def is_current(database: Database) -> bool:
@@ -54,6 +72,16 @@ def _revision(connection: Connection) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def is_compared(dialect: str) -> Callable[..., bool]:
+    """Alembic's `include_object`: everything but what only one of the databases has."""
+
+    def compared(_found: object, name: str | None, *_: object) -> bool:
+        is_full_text = str(name).startswith(FTS5) or name == "ix_search_entries_tokens"
+        return dialect != "sqlite" or not is_full_text
+
+    return compared
 
 
 def configuration(connection: Connection) -> Config:

@@ -10,6 +10,7 @@ from sqlalchemy import JSON
 
 from db import models  # noqa: F401  (fills the metadata)
 from db.base import Base, Text, UtcDateTime
+from db.migrate import is_compared
 
 
 def render_item(kind: str, item: object, _context: AutogenContext) -> str | Literal[False]:
@@ -25,6 +26,7 @@ context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Base.metadata,
     render_item=render_item,
+    include_object=is_compared(context.config.attributes["connection"].dialect.name),
     render_as_batch=context.config.attributes["connection"].dialect.name == "sqlite",
 )
 context.run_migrations()

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select, text
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from db.base import Database, StorageError, database_url, is_storable, new_id, now
@@ -180,3 +181,18 @@ async def test_a_folder_that_was_there_keeps_its_permissions(tmp_path: Path) -> 
 def test_now_is_aware_and_cut_to_milliseconds() -> None:
     moment = now()
     assert (moment.tzinfo, moment.microsecond % 1000) == (UTC, 0)
+
+
+async def test_a_connection_that_was_closed_meanwhile_is_replaced(postgresql_database: URL) -> None:
+    database = Database(postgresql_database.render_as_string(hide_password=False))
+    backend = text("SELECT pg_backend_pid()")
+    async with database.read() as session:
+        first = await session.scalar(backend)
+        connection = (await (await session.connection()).get_raw_connection()).driver_connection
+    async with database.write() as session:
+        assert await session.scalar(backend) == first
+    assert connection is not None
+    connection.terminate()
+    async with database.read() as session:
+        assert await session.scalar(backend) != first
+    await database.close()
