@@ -6,10 +6,11 @@ The model call is never run again: what was said is kept, and the generation end
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 
 import structlog
 
-from db import generations, items
+from db import feed, generations, items
 from db.base import Sessions, StorageError, WriteSession, now
 from db.models import Generation, GenerationStatus, ItemStatus
 from engine import prompt
@@ -113,9 +114,21 @@ async def _end(session: WriteSession, generation: Generation) -> int:
             }
         ],
     )
-    if generation.item_id is not None and generation.conversation_id is not None:
-        content = prompt.said(said.text, said.reasoning, said.tool_calls)
-        await items.complete(
-            session, generation.item_id, generation.conversation_id, content, ItemStatus.INCOMPLETE, moment
-        )
+    await _end_item(session, generation, said, moment)
     return end.seq
+
+
+async def _end_item(session: WriteSession, generation: Generation, said: Transcript, moment: datetime) -> None:
+    if generation.item_id is None or generation.conversation_id is None:
+        return
+    content = prompt.said(said.text, said.reasoning, said.tool_calls)
+    await items.complete(
+        session,
+        generation.item_id,
+        generation.conversation_id,
+        content,
+        ItemStatus.INCOMPLETE,
+        moment,
+        generation.user_id,
+    )
+    feed.announce_end(session, generation.user_id, generation.conversation_id, generation.item_id, generation.id)

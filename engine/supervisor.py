@@ -16,7 +16,7 @@ from typing import assert_never
 import anyio
 import structlog
 
-from db import generations, items
+from db import feed, generations, items
 from db.base import StorageError, WriteSession, new_id, now
 from db.models import Generation, GenerationStatus, ItemStatus
 from engine import prompt, turn
@@ -279,7 +279,8 @@ class Supervisor:
             is_whole = run.status is GenerationStatus.COMPLETED
             content = prompt.said(said.text, said.reasoning, said.tool_calls)
             status = ItemStatus.COMPLETED if is_whole else ItemStatus.INCOMPLETE
-            await items.complete(session, spec.item_id, spec.conversation_id, content, status, moment)
+            await items.complete(session, spec.item_id, spec.conversation_id, content, status, moment, spec.user_id)
+            feed.announce_end(session, spec.user_id, spec.conversation_id, spec.item_id, spec.id)
 
     def _forget(self, run: Run) -> None:
         self.log.close(run.journal)

@@ -11,8 +11,10 @@ from sqlalchemy.exc import IntegrityError
 
 from db import accounts
 from db.base import ReadSession, Sessions, WriteSession
+from engine.feed import Feed
 from engine.providers.registry import Registry
 from engine.supervisor import Supervisor
+from engine.views import Views
 from resolvers.caller import Caller
 from resolvers.errors import Unauthenticated
 from resolvers.jwks import ExternalIssuer
@@ -21,6 +23,7 @@ from resolvers.limits import Limiter, Standing
 from resolvers.paging import Cursors
 from resolvers.passwords import Passwords
 from resolvers.sign_ins import SignIns
+from resolvers.titler import Titler
 from resolvers.tokens import TokenSigner
 
 
@@ -49,10 +52,13 @@ class Services:
     sign_ins: SignIns
     policy: Policy
     keyring: Keyring
+    feed: Feed
     is_ready: Callable[[], Awaitable[bool]] = _always
     limiter: Limiter = field(default_factory=Limiter)
     passwords: Passwords = field(default_factory=Passwords)
     external: ExternalIssuer | None = None
+    views: Views = field(default_factory=Views)
+    titler: Titler | None = None
 
 
 @dataclass(frozen=True, slots=True)

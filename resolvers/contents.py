@@ -44,10 +44,14 @@ class NewItem:
         """Raises InvalidInput naming what is wrong with it."""
         if self.role not in ROLES:
             raise InvalidInput(f"role must be one of {', '.join(sorted(ROLES))}", field="role")
-        if not 1 <= len(self.parts) <= MOST_PARTS:
-            raise InvalidInput(f"content must have 1 to {MOST_PARTS} parts", field="content")
-        content = [_stored(part) for part in self.parts]
-        return Item(role=self.role, content=content, is_plain=self.is_plain, status=self.status)
+        return Item(role=self.role, content=stored(self.parts), is_plain=self.is_plain, status=self.status)
+
+
+def stored(parts: Sequence[Part]) -> list[dict[str, object]]:
+    """Parts as items hold them. Raises InvalidInput."""
+    if not 1 <= len(parts) <= MOST_PARTS:
+        raise InvalidInput(f"content must have 1 to {MOST_PARTS} parts", field="content")
+    return [_stored(part) for part in parts]
 
 
 def _stored(part: Part) -> dict[str, object]:

@@ -51,7 +51,13 @@ class ModelNotFound(NotFound):
 
 
 class Conflict(PublicError):
+    """`other` is the id of what stands in the way, if it has one."""
+
     code = "conflict"
+
+    def __init__(self, message: str, *, other: str | None = None) -> None:
+        super().__init__(message)
+        self.other = other
 
 
 class Unauthenticated(PublicError):

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
 
-from db import conversations, generations, items
-from db.base import new_id, now
-from db.models import Conversation, Generation, GenerationStatus, Item, ItemStatus
+from db import branches, conversations, feed, generations, items, search
+from db.base import now
+from db.models import Conversation, Generation, GenerationStatus, Item
 from engine import prompt
 from engine.events import GenerationEvent
-from engine.providers.base import ChatMessage, ChatRequest, Credential
-from engine.providers.registry import Entry
-from engine.supervisor import LEASE, Spec
+from engine.providers.base import ChatRequest
 from engine.supervisor import OnDisconnect as OnDisconnect
 from engine.supervisor import Run as Run
-from resolvers import catalog, provider_keys
+from engine.supervisor import Spec
+from resolvers import catalog, provider_keys, replies, settings, titles
 from resolvers.access import READ, WRITE, require
 from resolvers.call import Call
 from resolvers.caller import Caller
 from resolvers.contents import NewItem
-from resolvers.errors import InvalidInput, NotFound, RateLimited
+from resolvers.errors import InvalidInput, NotFound
 from resolvers.parameters import check_messages, check_parameters
-
-LONGEST_GRACE = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to run a model. `parameters` go to it as they are; `grace` in seconds, for CANCEL_AFTER."""
-
-    model: str | None = None
-    parameters: Mapping[str, object] = field(default_factory=dict)
-    on_disconnect: OnDisconnect = OnDisconnect.CONTINUE
-    grace: float = 30.0
+from resolvers.replies import Options as Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +40,30 @@ async def send_message(call: Call, conversation_id: str, new: NewItem, options: 
     Raises NotFound, ModelNotFound, InvalidInput, and RateLimited when too many replies are on their way already.
     """
     caller = require(call, WRITE)
-    entry = _checked(call, options) if options is not None else None
-    own = await provider_keys.credential(call, caller, entry.provider) if entry is not None else None
-    item, moment = new.row(), now()
-    with _place(call, caller) if options is not None else contextlib.nullcontext("") as generation_id:
+    plan = await replies.plan(call, caller, options) if options is not None else None
+    item, moment, reply = new.row(), now(), None
+    with replies.places(call, caller, int(plan is not None)) as places:
         async with call.write() as session:
             conversation = await conversations.touch(session, conversation_id, caller.user_id, moment)
             if conversation is None:
                 raise NotFound("conversation", conversation_id, field="conversationId")
-            line = (await items.lines(session, [conversation_id], caller.user_id))[conversation_id]
-            if entry is None or options is None:
+            line = (await branches.lines(session, [conversation_id], caller.user_id))[conversation_id]
+            is_named = titles.name(conversation, [item])
+            if is_named:
+                await search.index_title(session, conversation)
+            feed.announce(session, caller.user_id, feed.Kind.CONVERSATION, conversation_id)
+            if plan is None:
                 await items.append(session, line, [item])
-                return Sent(conversation, item)
-            history = await items.newest(session, line, prompt.MOST_ITEMS)
-            generation = _row(call, caller, entry, options, generation_id, moment, conversation_id)
-            reply = Item(role="assistant", status=ItemStatus.IN_PROGRESS, content=[], generation_id=generation.id)
-            await items.append(session, line, [item, reply])
-            generation.item_id = reply.id
-            session.add(generation)
-        messages = prompt.messages([*history, item], context_length=entry.info.context_length)
-        _start(call, entry, generation, messages, options, own)
-    return Sent(conversation, item, reply, generation)
+                await search.index_items(session, [item], caller.user_id)
+                feed.announce_items(session, caller.user_id, [item])
+            else:
+                reply = await replies.store(call, session, conversation, line, plan, places[0], moment, [item])
+        if reply is None:
+            return Sent(conversation, item)
+        run = replies.begin(call, reply)
+    if is_named and conversation.title is not None and call.services.titler is not None:
+        call.services.titler.follow(run, item.text, conversation.title)
+    return Sent(conversation, item, reply.item, reply.generation)
 
 
 async def post_message(
@@ -88,14 +77,13 @@ async def post_message(
 async def generate(call: Call, new: NewItem, options: Options) -> Generation:
     """Runs a model outside any conversation; what it says is kept. Raises ModelNotFound, InvalidInput, RateLimited."""
     caller = require(call, WRITE)
-    entry = _checked(call, options)
-    messages = prompt.messages([new.row()])
-    own = await provider_keys.credential(call, caller, entry.provider)
-    with _place(call, caller) as id:
-        generation = _row(call, caller, entry, options, id, now())
+    plan = await replies.plan(call, caller, options)
+    messages = [*plan.manner.messages, *prompt.messages([new.row()])]
+    with replies.places(call, caller) as [id]:
+        generation = replies.row(call, caller.user_id, plan, id, now())
         async with call.write() as session:
             session.add(generation)
-        _start(call, entry, generation, messages, options, own)
+        replies.start(call, plan, generation, messages)
     return generation
 
 
@@ -114,6 +102,8 @@ async def complete(
     name. Raises ModelNotFound, InvalidInput, RateLimited.
     """
     caller = require(call, WRITE)
+    if model is None:
+        model = (await settings.manner(call, caller.user_id)).model
     entry = catalog.choose(call, model)
     checked = check_messages(messages)
     check_parameters(parameters)
@@ -122,7 +112,7 @@ async def complete(
     request = ChatRequest(
         entry.upstream_name, checked, parameters, is_streamed=is_streamed, wants_raw=wants_raw, credential=own
     )
-    with _place(call, caller) as id:
+    with replies.places(call, caller) as [id]:
         return call.services.supervisor.start(
             Spec(
                 id=id,
@@ -208,79 +198,3 @@ async def follow(call: Call, id: str, after: int = 0) -> AsyncGenerator[list[Gen
     if after < 0 or (is_known and after > found.last_seq):
         raise InvalidInput("after must be the number of an event of this generation", field="after")
     return call.services.supervisor.follow(id, after)
-
-
-def _checked(call: Call, options: Options) -> Entry:
-    check_parameters(options.parameters)
-    if not 0 <= options.grace <= LONGEST_GRACE:
-        raise InvalidInput(
-            f"The grace must be between 0 and {LONGEST_GRACE:.0f} seconds", field="disconnectGraceSeconds"
-        )
-    return catalog.choose(call, options.model)
-
-
-@contextlib.contextmanager
-def _place(call: Call, caller: Caller) -> Generator[str]:
-    """The id of a run that is started within the block. Raises RateLimited when the caller has enough of them running."""
-    id, supervisor = new_id("gen"), call.services.supervisor
-    most = call.services.limiter.most_running(caller)
-    if not supervisor.hold(caller.user_id, id, most):
-        raise RateLimited(f"At most {most} generations may run at once; wait until one has ended", retry_after=1.0)
-    try:
-        yield id
-    except BaseException:
-        supervisor.let_go(caller.user_id, id)
-        raise
-
-
-def _row(
-    call: Call,
-    caller: Caller,
-    entry: Entry,
-    options: Options,
-    id: str,
-    moment: datetime,
-    conversation_id: str | None = None,
-) -> Generation:
-    return Generation(
-        id=id,
-        user_id=caller.user_id,
-        conversation_id=conversation_id,
-        model=entry.name,
-        provider=entry.provider.name,
-        status=GenerationStatus.RUNNING,
-        on_disconnect=options.on_disconnect,
-        worker_id=call.services.supervisor.worker_id,
-        lease_until=moment + LEASE,
-        created_at=moment,
-        last_seq=0,
-        text="",
-        reasoning="",
-        prompt_tokens=0,
-        completion_tokens=0,
-        attempt=1,
-    )
-
-
-def _start(
-    call: Call,
-    entry: Entry,
-    generation: Generation,
-    messages: Sequence[ChatMessage],
-    options: Options,
-    own: Credential | None,
-) -> Run:
-    return call.services.supervisor.start(
-        Spec(
-            id=generation.id,
-            user_id=generation.user_id,
-            model=entry.name,
-            provider=entry.provider,
-            request=ChatRequest(entry.upstream_name, messages, options.parameters, credential=own),
-            conversation_id=generation.conversation_id,
-            item_id=generation.item_id,
-            on_disconnect=options.on_disconnect,
-            grace=options.grace,
-            created_at=generation.created_at,
-        )
-    )

@@ -8,7 +8,7 @@ from datetime import timedelta
 from sqlalchemy.exc import IntegrityError
 
 from db import accounts
-from db.base import Sessions, WriteSession, now
+from db.base import ReadSession, Sessions, WriteSession, now
 from db.models import Role, User
 from resolvers import audit, invites
 from resolvers.accounts import clean_email
@@ -46,6 +46,12 @@ async def users(database: Sessions, after: str | None, limit: int) -> Sequence[U
     """The newest first; `after` is the id of the last one seen."""
     async with database.read() as session:
         return await accounts.users(session, None, after, limit)
+
+
+async def user(database: Sessions, email: str) -> User:
+    """Raises NotFound, InvalidInput."""
+    async with database.read() as session:
+        return await _user(session, email)
 
 
 async def set_role(database: Sessions, email: str, role: Role) -> None:
@@ -86,7 +92,7 @@ async def invite(database: Sessions, holds_for: timedelta) -> str:
     return token
 
 
-async def _user(session: WriteSession, email: str) -> User:
+async def _user(session: ReadSession, email: str) -> User:
     found = await accounts.user_by_email(session, clean_email(email))
     if found is None:
         raise NotFound("user", email, field="email")

@@ -1,0 +1,169 @@
+"""Runs of models and the replies that they write: planned before anything is stored, stored together with what they reply to,
+and started once that is committed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from db import feed, items, projects, search
+from db.base import ReadSession, WriteSession, new_id
+from db.branches import Line
+from db.models import Conversation, Generation, GenerationStatus, Item, ItemStatus
+from engine import prompt
+from engine.providers.base import ChatMessage, ChatRequest, Credential
+from engine.providers.registry import Entry
+from engine.supervisor import LEASE, OnDisconnect, Run, Spec
+from resolvers import catalog, provider_keys, settings
+from resolvers.call import Call
+from resolvers.caller import Caller
+from resolvers.errors import InvalidInput, RateLimited
+from resolvers.parameters import check_parameters
+from resolvers.settings import Manner
+
+LONGEST_GRACE = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run a model. `parameters` go to it as they are; `grace` in seconds, for CANCEL_AFTER."""
+
+    model: str | None = None
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    on_disconnect: OnDisconnect = OnDisconnect.CONTINUE
+    grace: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run that may be started: of which model, how, with the caller's own credential for its upstream, if any, and as the
+    caller prefers to be answered."""
+
+    entry: Entry
+    options: Options
+    own: Credential | None
+    manner: Manner
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply that is stored, to be started once its transaction is committed."""
+
+    plan: Plan
+    item: Item
+    generation: Generation
+    messages: Sequence[ChatMessage]
+
+
+async def plan(call: Call, caller: Caller, options: Options) -> Plan:
+    """Raises ModelNotFound, InvalidInput."""
+    check_parameters(options.parameters)
+    if not 0 <= options.grace <= LONGEST_GRACE:
+        raise InvalidInput(
+            f"The grace must be between 0 and {LONGEST_GRACE:.0f} seconds", field="disconnectGraceSeconds"
+        )
+    manner = await settings.manner(call, caller.user_id)
+    entry = catalog.choose(call, options.model if options.model is not None else manner.model)
+    return Plan(entry, options, await provider_keys.credential(call, caller, entry.provider), manner)
+
+
+@contextlib.contextmanager
+def places(call: Call, caller: Caller, count: int = 1) -> Generator[list[str]]:
+    """The ids of runs that are started within the block. Raises RateLimited when the caller has enough of them running."""
+    supervisor, most = call.services.supervisor, call.services.limiter.most_running(caller)
+    held: list[str] = []
+    try:
+        for _ in range(count):
+            held.append(new_id("gen"))
+            if not supervisor.hold(caller.user_id, held[-1], most):
+                raise RateLimited(
+                    f"At most {most} generations may run at once; wait until one has ended", retry_after=1.0
+                )
+        yield held
+    except BaseException:
+        for id in held:
+            supervisor.let_go(caller.user_id, id)
+        raise
+
+
+async def store(
+    call: Call,
+    session: WriteSession,
+    conversation: Conversation,
+    line: Line,
+    plan: Plan,
+    id: str,
+    moment: datetime,
+    before: Sequence[Item] = (),
+) -> Reply:
+    """Puts these items and the one that the reply will fill at the end of the line. `id` is the run's."""
+    history = [*await items.newest(session, line, prompt.MOST_ITEMS), *before]
+    generation = row(call, conversation.user_id, plan, id, moment, conversation.id)
+    reply = Item(role="assistant", status=ItemStatus.IN_PROGRESS, content=[], generation_id=id)
+    await items.append(session, line, [*before, reply])
+    generation.item_id = reply.id
+    session.add(generation)
+    await search.index_items(session, before, conversation.user_id)
+    feed.announce_items(session, conversation.user_id, [*before, reply])
+    feed.announce_generation(session, generation)
+    said = prompt.messages(history, context_length=plan.entry.info.context_length)
+    return Reply(plan, reply, generation, [*await _instruction(session, conversation), *plan.manner.messages, *said])
+
+
+async def _instruction(session: ReadSession, conversation: Conversation) -> list[ChatMessage]:
+    """What a model is told first: that of the conversation's project."""
+    if conversation.project_id is None:
+        return []
+    project = await projects.get(session, conversation.project_id, conversation.user_id)
+    if project is None or not project.instruction:
+        return []
+    return [{"role": "system", "content": project.instruction}]
+
+
+def begin(call: Call, reply: Reply) -> Run:
+    return start(call, reply.plan, reply.generation, reply.messages)
+
+
+def row(
+    call: Call, user_id: str, plan: Plan, id: str, moment: datetime, conversation_id: str | None = None
+) -> Generation:
+    """A run that starts now."""
+    return Generation(
+        id=id,
+        user_id=user_id,
+        conversation_id=conversation_id,
+        model=plan.entry.name,
+        provider=plan.entry.provider.name,
+        status=GenerationStatus.RUNNING,
+        on_disconnect=plan.options.on_disconnect,
+        worker_id=call.services.supervisor.worker_id,
+        lease_until=moment + LEASE,
+        created_at=moment,
+        last_seq=0,
+        text="",
+        reasoning="",
+        prompt_tokens=0,
+        completion_tokens=0,
+        attempt=1,
+    )
+
+
+def start(call: Call, plan: Plan, generation: Generation, messages: Sequence[ChatMessage]) -> Run:
+    """Starts a run whose row is committed."""
+    entry, options = plan.entry, plan.options
+    return call.services.supervisor.start(
+        Spec(
+            id=generation.id,
+            user_id=generation.user_id,
+            model=entry.name,
+            provider=entry.provider,
+            request=ChatRequest(entry.upstream_name, messages, options.parameters, credential=plan.own),
+            conversation_id=generation.conversation_id,
+            item_id=generation.item_id,
+            on_disconnect=options.on_disconnect,
+            grace=options.grace,
+            created_at=generation.created_at,
+        )
+    )
