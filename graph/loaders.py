@@ -8,19 +8,23 @@ from typing import TypeAlias, TypeVar
 
 from strawberry.dataloader import DataLoader
 
-from db.models import ApiKey, Conversation, Generation, Item, ProviderKey
-from resolvers import api_keys, conversations, generations, items, provider_keys
+from db.models import ApiKey, Conversation, Generation, Item, Project, ProviderKey, Share
+from resolvers import api_keys, branches, conversations, generations, items, projects, provider_keys, settings, shares
+from resolvers.branches import Lineage
 from resolvers.call import Call
 from resolvers.errors import InvalidInput
 from resolvers.paging import Page, Window
+from resolvers.settings import Settings
 
 K = TypeVar("K")
 T = TypeVar("T")
+W = TypeVar("W")
 
 # Below the number of parameters that either database takes in one statement.
 BATCH = 500
 
 PageKey: TypeAlias = tuple[str, Window]
+LineKey: TypeAlias = tuple[str, tuple[Window, str | None]]
 
 
 def loader(load: Callable[[list[K]], Awaitable[Sequence[T | BaseException]]]) -> DataLoader[K, T]:
@@ -29,10 +33,10 @@ def loader(load: Callable[[list[K]], Awaitable[Sequence[T | BaseException]]]) ->
 
 
 async def _by_window(
-    load: Callable[[Sequence[str], Window], Awaitable[Sequence[Page[T] | None]]], keys: list[PageKey]
+    load: Callable[[Sequence[str], W], Awaitable[Sequence[Page[T] | None]]], keys: list[tuple[str, W]]
 ) -> list[Page[T] | BaseException | None]:
     """One read for each window, which is the same for all rows of a list."""
-    found: dict[PageKey, Page[T] | BaseException | None] = {}
+    found: dict[tuple[str, W], Page[T] | BaseException | None] = {}
     for window in dict.fromkeys(window for _, window in keys):
         ids = [id for id, wanted in keys if wanted == window]
         try:
@@ -67,11 +71,26 @@ class Loaders:
         return loader(partial(generations.active_by_conversations, self._call))
 
     @cached_property
-    def item_pages(self) -> DataLoader[PageKey, Page[Item] | None]:
+    def item_pages(self) -> DataLoader[LineKey, Page[Item] | None]:
+        """By conversation, window and name of a branch."""
         return loader(self._item_pages)
 
-    async def _item_pages(self, keys: list[PageKey]) -> list[Page[Item] | BaseException | None]:
-        return await _by_window(partial(items.pages, self._call), keys)
+    async def _item_pages(self, keys: list[LineKey]) -> list[Page[Item] | BaseException | None]:
+        return await _by_window(lambda ids, part: items.pages(self._call, ids, *part), keys)
+
+    @cached_property
+    def siblings(self) -> DataLoader[tuple[str, str | None], list[Item]]:
+        """By conversation and the item before."""
+        return loader(partial(items.alternatives, self._call))
+
+    @cached_property
+    def branches(self) -> DataLoader[str, list[Lineage] | None]:
+        """By conversation."""
+        return loader(partial(branches.by_conversations, self._call))
+
+    @cached_property
+    def projects(self) -> DataLoader[str, Project | None]:
+        return loader(partial(projects.by_ids, self._call))
 
     @cached_property
     def api_keys(self) -> DataLoader[str, ApiKey | None]:
@@ -84,6 +103,20 @@ class Loaders:
 
     async def _api_key_pages(self, keys: list[PageKey]) -> list[Page[ApiKey] | BaseException | None]:
         return await _by_window(partial(api_keys.pages, self._call), keys)
+
+    @cached_property
+    def shares(self) -> DataLoader[str, Share | None]:
+        return loader(partial(shares.by_ids, self._call))
+
+    @cached_property
+    def conversation_shares(self) -> DataLoader[str, list[Share]]:
+        """By conversation."""
+        return loader(partial(shares.by_conversations, self._call))
+
+    @cached_property
+    def users_settings(self) -> DataLoader[str, Settings | None]:
+        """By user."""
+        return loader(partial(settings.by_users, self._call))
 
     @cached_property
     def provider_keys(self) -> DataLoader[str, ProviderKey | None]:

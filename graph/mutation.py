@@ -7,6 +7,10 @@ from typing import Annotated, TypeAlias, TypeVar
 import strawberry
 
 from db import models
+from graph.fields.edits import EditMutations
+from graph.fields.projects import ProjectMutations
+from graph.fields.settings import SettingsMutations
+from graph.fields.shares import ShareMutations
 from graph.relay import Edge, Info, given, resolved, shaped
 from graph.types.account import (
     AuthPayload,
@@ -25,10 +29,14 @@ from graph.types.conversation import (
     Conversation,
     CreateConversationInput,
     CreateConversationPayload,
+    DeleteConversationsInput,
+    DeleteConversationsPayload,
     Item,
     Message,
     SendMessageInput,
     SendMessagePayload,
+    UpdateConversationInput,
+    UpdateConversationPayload,
 )
 from graph.types.generation import GeneratePayload, Generation
 from graph.types.key import (
@@ -51,7 +59,7 @@ Input: TypeAlias = Annotated[T, strawberry.argument(description="What to do.")]
 
 
 @strawberry.type(description="All that can be changed. What the caller can mend is told in the payload's `errors`.")
-class Mutation:
+class Mutation(ShareMutations, SettingsMutations, EditMutations, ProjectMutations):
     @resolved("Signs in as a new guest.")
     @mendable(AuthPayload)
     async def guest_login(self, info: Info) -> AuthPayload:
@@ -106,10 +114,32 @@ class Mutation:
     @mendable(CreateConversationPayload)
     async def create_conversation(self, info: Info, input: Input[CreateConversationInput]) -> CreateConversationPayload:
         call = info.context.call
-        row = await conversations.create(call, title=given(input.title), metadata=given(input.metadata))
+        row = await conversations.create(
+            call,
+            title=given(input.title),
+            metadata=given(input.metadata),
+            project_id=given(input.project_id),
+            referrer=given(input.referrer),
+        )
         made = Conversation.from_row(row)
         cursor = conversations.cursor(call, row)
         return CreateConversationPayload(conversation=made, conversation_edge=Edge(cursor=cursor, node=made))
+
+    @resolved("Changes a conversation.")
+    @mendable(UpdateConversationPayload)
+    async def update_conversation(self, info: Info, input: Input[UpdateConversationInput]) -> UpdateConversationPayload:
+        row = await conversations.update(info.context.call, input.id, input.change())
+        info.context.loaders.forget()
+        return UpdateConversationPayload(conversation=Conversation.from_row(row))
+
+    @resolved("Deletes conversations with all that is in them, and stops the runs that write into them.")
+    @mendable(DeleteConversationsPayload)
+    async def delete_conversations(
+        self, info: Info, input: Input[DeleteConversationsInput]
+    ) -> DeleteConversationsPayload:
+        found = await conversations.delete(info.context.call, input.ids)
+        info.context.loaders.forget()
+        return DeleteConversationsPayload(deleted_ids=[strawberry.ID(id) for id in found])
 
     @resolved("Adds a message to a conversation and, if asked to, starts a reply.")
     @mendable(SendMessagePayload)

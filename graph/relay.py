@@ -12,6 +12,7 @@ from strawberry.types.field import StrawberryField
 from strawberry.types.scalar import ScalarDefinition
 
 from graph.context import Context
+from resolvers.conversations import ABSENT, Absent
 from resolvers.paging import Page
 
 T = TypeVar("T")
@@ -29,6 +30,7 @@ Last: TypeAlias = Annotated[
     int | None, strawberry.argument(description="How many from the end of the list: 0 to 100. Excludes `first`.")
 ]
 Before: TypeAlias = Annotated[str | None, strawberry.argument(description="Only what comes before this cursor.")]
+Input: TypeAlias = Annotated[T, strawberry.argument(description="What to do.")]
 
 
 def resolved(description: str, *, is_stream: bool = False) -> Callable[[Callable[..., object]], StrawberryField]:
@@ -106,6 +108,11 @@ def connection(page: Page[R], shape: Callable[[R], T]) -> Connection[T]:
 
 def shaped(shape: Callable[[R], T], row: R | None) -> T | None:
     return shape(row) if row is not None else None
+
+
+def or_absent(value: T | None) -> T | Absent | None:
+    """ABSENT for what a client left out, where null means something."""
+    return ABSENT if value is strawberry.UNSET else value
 
 
 def given(value: T | None) -> T | None:

@@ -12,7 +12,7 @@ from graph.mutation import Mutation
 from graph.query import Query
 from graph.relay import SCALARS
 from graph.subscription import Subscription
-from graph.types import conversation, event, payload
+from graph.types import conversation, event, feed, payload
 from resolvers.access import ADMIN, KEYS_WRITE, PROVIDERS_WRITE, PUBLIC, READ, SCOPES, WRITE
 
 # What a caller must hold to use a root field. The resolvers enforce it; a test holds the two together.
@@ -24,7 +24,14 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "Query.nodes": READ,
         "Query.conversations": READ,
         "Query.conversation": READ,
+        "Query.branchDiff": READ,
+        "Query.projects": READ,
+        "Query.project": READ,
         "Query.generation": READ,
+        "Query.search": READ,
+        "Query.exportConversation": READ,
+        "Query.shares": READ,
+        "Query.sharedConversation": PUBLIC,
         "Query.models": PUBLIC,
         "Query.model": PUBLIC,
         "Query.rateLimit": PUBLIC,
@@ -39,14 +46,40 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "Mutation.updateProfile": WRITE,
         "Mutation.setUserRole": ADMIN,
         "Mutation.createConversation": WRITE,
+        "Mutation.updateConversation": WRITE,
+        "Mutation.deleteConversations": WRITE,
         "Mutation.sendMessage": WRITE,
+        "Mutation.editMessage": WRITE,
+        "Mutation.rewriteMessage": WRITE,
+        "Mutation.regenerateMessage": WRITE,
+        "Mutation.deleteMessage": WRITE,
+        "Mutation.rateMessage": WRITE,
+        "Mutation.createBranch": WRITE,
+        "Mutation.activateBranch": WRITE,
+        "Mutation.deleteBranch": WRITE,
+        "Mutation.compareModels": WRITE,
+        "Mutation.keepMessage": WRITE,
+        "Mutation.createProject": WRITE,
+        "Mutation.updateProject": WRITE,
+        "Mutation.deleteProject": WRITE,
         "Mutation.generate": WRITE,
         "Mutation.cancelGeneration": WRITE,
         "Mutation.createApiKey": KEYS_WRITE,
         "Mutation.revokeApiKey": KEYS_WRITE,
         "Mutation.setProviderKey": PROVIDERS_WRITE,
         "Mutation.deleteProviderKey": PROVIDERS_WRITE,
+        "Mutation.shareConversation": WRITE,
+        "Mutation.updateShare": WRITE,
+        "Mutation.revokeShare": WRITE,
+        "Mutation.forkShare": WRITE,
+        "Mutation.rateShare": PUBLIC,
+        "Mutation.updateSettings": WRITE,
+        "Mutation.addMemory": WRITE,
+        "Mutation.deleteMemory": WRITE,
+        "Subscription.sharedGeneration": PUBLIC,
         "Subscription.generation": READ,
+        "Subscription.compare": READ,
+        "Subscription.conversationEvents": READ,
     }
 )
 # Types that no field names, because an interface stands for them.
@@ -61,6 +94,11 @@ HIDDEN = (
     event.GenerationIncomplete,
     event.GenerationFailed,
     event.GenerationCancelled,
+    feed.ConversationUpserted,
+    feed.ConversationDeleted,
+    feed.ItemUpserted,
+    feed.ItemDeleted,
+    feed.GenerationChanged,
     payload.ValidationError,
     payload.NotFoundError,
     payload.ConflictError,

@@ -12,11 +12,14 @@ import strawberry
 
 from engine.events import Delta, ReasoningDelta, Terminal, TextDelta, ToolCallDelta
 from engine.events import GenerationEvent as Event
-from graph.relay import Id, Info, resolved
+from graph.fields.shares import ShareStreams
+from graph.relay import Id, Info, given, resolved
 from graph.types import event as shapes
+from graph.types import feed as changes
 from graph.types.event import GenerationEvent
+from graph.types.feed import ConversationEvent
 from graph.types.generation import Generation
-from resolvers import generations
+from resolvers import compare, feed, generations
 from resolvers.call import Call
 from resolvers.errors import InvalidInput, NotFound
 
@@ -24,7 +27,7 @@ LONGEST_WINDOW = 1000
 
 
 @strawberry.type(description="All that can be followed.")
-class Subscription:
+class Subscription(ShareStreams):
     @resolved(
         "The events of a run: first those that were, then those that come; ends after the last one. "
         "Leaving stops the run only where it was started so, by `GenerateOptions.onDisconnect`.",
@@ -62,6 +65,62 @@ class Subscription:
                         yield shapes.end(id, event, await _ended(call, id))
                     else:
                         yield shapes.other(id, event)
+
+    @resolved(
+        "What changes in the viewer's conversations, on whatever device, as it happens. It ends only with the "
+        "conversation that `id` names.",
+        is_stream=True,
+    )
+    async def conversation_events(
+        self,
+        info: Info,
+        id: Annotated[
+            strawberry.ID | None, strawberry.argument(description="Only this conversation; all by default.")
+        ] = strawberry.UNSET,
+        after: Annotated[
+            str | None,
+            strawberry.argument(
+                description="Cursor of the last event that was seen: what came after it comes first. From now by default."
+            ),
+        ] = strawberry.UNSET,
+    ) -> AsyncGenerator[ConversationEvent, None]:
+        call = info.context.call
+        following = await feed.follow(call, given(id), given(after))
+        async with contextlib.aclosing(following.batches) as batches:
+            async for batch in batches:
+                for news in batch:
+                    yield changes.event(call, news)
+
+    @resolved(
+        "The events of several runs as they come, each run's in their order; `generationId` tells whose. Ends when all have "
+        "ended.",
+        is_stream=True,
+    )
+    async def compare(
+        self,
+        info: Info,
+        ids: Annotated[list[strawberry.ID], strawberry.argument(description="IDs of 1 to 8 runs.")],
+        after: Annotated[
+            list[int] | None,
+            strawberry.argument(description="For each run, only events with a greater number than this one."),
+        ] = strawberry.UNSET,
+    ) -> AsyncGenerator[GenerationEvent, None]:
+        call = info.context.call
+        async with contextlib.aclosing(await compare.follow(call, ids, given(after) or ())) as batches:
+            async for id, batch in batches:
+                for event in batch:
+                    shown = await _shown(call, strawberry.ID(id), event)
+                    if shown is not None:
+                        yield shown
+
+
+async def _shown(call: Call, id: strawberry.ID, event: Event) -> GenerationEvent | None:
+    """None for what is told elsewhere: of several answers to one question only the first is told here."""
+    if isinstance(event, Delta):
+        return shapes.delta(id, event) if event.choice == 0 else None
+    if isinstance(event, Terminal):
+        return shapes.end(id, event, await _ended(call, id))
+    return shapes.other(id, event)
 
 
 async def _ended(call: Call, id: str) -> Generation:

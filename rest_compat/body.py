@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
@@ -39,6 +39,17 @@ async def read(receive: Receive) -> bytes:
         if not message.get("more_body", False):
             return b"".join(parts)
         message = await receive()
+
+
+async def pieces(receive: Receive) -> AsyncGenerator[bytes]:
+    """The body as it comes. Raises ClientDisconnect when the client leaves before its end."""
+    is_whole = False
+    while not is_whole:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        yield message.get("body", b"")
+        is_whole = not message.get("more_body", False)
 
 
 def parse(body: bytes) -> object:
@@ -81,15 +92,25 @@ def _is_deep(value: object) -> bool:
     return True
 
 
-def parse_query(query: bytes) -> dict[str, str]:
-    """The parameters; of a repeated one the last. One without a value counts as not given. Raises InvalidInput."""
+def parse_query(query: bytes) -> dict[str, object]:
+    """The parameters; of a repeated one the last. One without a value counts as not given. Those written as `name[key]` are
+    put together as an object. Raises InvalidInput."""
     if not query:
         return {}
     try:
         pairs = parse_qsl(query.decode("ascii"), errors="strict", max_num_fields=MOST_VALUES)
     except ValueError as error:
         raise InvalidInput("The query string cannot be read") from error
-    return {name: clean_text(value, name, limit=LONGEST_VALUE) for name, value in pairs}
+    found: dict[str, object] = {}
+    objects: dict[str, dict[str, str]] = {}
+    for name, value in pairs:
+        clean_text(value, name, limit=LONGEST_VALUE)
+        outer, bracket, key = name.partition("[")
+        if bracket and key.endswith("]"):
+            objects.setdefault(outer, {})[key[:-1]] = value
+        else:
+            found[name] = value
+    return found | objects
 
 
 def typed(value: object, kind: type[Input], *, is_text: bool = False) -> Input:

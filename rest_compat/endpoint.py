@@ -29,7 +29,6 @@ Input = TypeVar("Input")
 _NO_CONTENT = 204
 # How long a client that is cut off may take to read that.
 FAREWELL_SECONDS = 1.0
-_JSON = (b"content-type", b"application/json")
 _EVENT_STREAM = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -39,20 +38,22 @@ _EVENT_STREAM = (
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What an operation is given beside its input."""
+    """What an operation is given beside its input. `scheme`: http or https, as the client sees it."""
 
     call: Call
     path: Mapping[str, str]
     headers: Headers = ()
+    scheme: str = "http"
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer in one piece, JSON."""
+    """An answer in one piece."""
 
     content: bytes
     status: int = 200
     headers: Headers = ()
+    media_type: bytes = b"application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,23 @@ class Stream:
     headers: Headers = ()
 
 
-Answer = Reply | Stream
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file, sent as it is made. `name` is plain ASCII without quotation marks."""
+
+    pieces: AsyncGenerator[bytes]
+    media_type: bytes
+    name: str
+
+
+Answer = Reply | Stream | Download
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     """A line of the route table. `request` is read from the body, or for GET from the query string.
 
-    `is_watched`: takes so long that its client may leave meanwhile, which ends it. `is_counted`: counts against the
+    `bytes` is the body itself, as it comes. `is_watched`: takes so long that its client may leave meanwhile, which ends it. `is_counted`: counts against the
     limits of its caller. What is not counted is for strangers: probes of health, who must always get an answer.
     """
 
@@ -106,6 +116,23 @@ def operation(
         return handler(ask, body.typed(value, request, is_text=is_text))
 
     return Operation(method, path, scope, request, response, run, is_watched)
+
+
+def upload(
+    method: str,
+    path: str,
+    scope: str,
+    handler: Callable[[Ask, AsyncGenerator[bytes]], Awaitable[Answer]],
+    *,
+    response: type,
+) -> Operation:
+    """An operation whose handler reads the body as it comes."""
+
+    def run(ask: Ask, value: object) -> Awaitable[Answer]:
+        assert isinstance(value, AsyncGenerator)
+        return handler(ask, value)
+
+    return Operation(method, path, scope, bytes, response, run, is_watched=False)
 
 
 def bare(
@@ -151,7 +178,7 @@ class Endpoint:
                 raise refusal
             if found.scope != PUBLIC:
                 require(call, found.scope)
-            ask = Ask(call, body.clean_path(scope["path_params"]), scope["headers"])
+            ask = Ask(call, body.clean_path(scope["path_params"]), scope["headers"], scope["scheme"])
             value = await _input(found, scope, receive)
             if found.is_watched:
                 await _answer_watched(found, ask, value, receive, send)
@@ -193,6 +220,8 @@ def request_id_of(scope: Scope) -> str:
 async def _input(found: Operation, scope: Scope, receive: Receive) -> object:
     if found.request is None:
         return None
+    if found.request is bytes:
+        return body.pieces(receive)
     if found.method == "GET":
         return body.parse_query(scope["query_string"])
     return body.parse(await body.read(receive))
@@ -220,6 +249,9 @@ async def _answer(answer: Answer, send: Send) -> None:
     if isinstance(answer, Reply):
         await _reply(send, answer)
         return
+    if isinstance(answer, Download):
+        await _download(send, answer)
+        return
     async with contextlib.aclosing(answer.rest) as pieces:
         headers = [*_EVENT_STREAM, *answer.headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -229,8 +261,22 @@ async def _answer(answer: Answer, send: Send) -> None:
         await send({"type": "http.response.body", "body": b""})
 
 
+async def _download(send: Send, file: Download) -> None:
+    disposition = f'attachment; filename="{file.name}"'.encode()
+    headers = [(b"content-type", file.media_type), (b"content-disposition", disposition)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    try:
+        async with contextlib.aclosing(file.pieces) as pieces:
+            async for piece in pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+    except StorageError as error:
+        # Too late for a status: the connection is closed within the body, so that what is there does not look whole.
+        raise RuntimeError("a download broke off") from error
+    await send({"type": "http.response.body", "body": b""})
+
+
 async def _reply(send: Send, reply: Reply) -> None:
-    headers = [_JSON, (b"content-length", b"%d" % len(reply.content)), *reply.headers]
+    headers = [(b"content-type", reply.media_type), (b"content-length", b"%d" % len(reply.content)), *reply.headers]
     if reply.status == _NO_CONTENT:
         headers = list(reply.headers)
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})

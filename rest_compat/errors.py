@@ -124,8 +124,8 @@ def _public(error: Known) -> Problem:  # noqa: C901 - one line a class
         case NotFound(message=message):
             # It is named by the path, which is no parameter.
             return Problem(404, error.code, message)
-        case Conflict(message=message):
-            return Problem(409, error.code, message)
+        case Conflict(message=message, other=other):
+            return Problem(409, other or error.code, message)
         case Unauthenticated(message=message):
             return Problem(401, error.code, message, headers=[(b"www-authenticate", b"Bearer")])
         case Forbidden(message=message):

@@ -14,26 +14,59 @@ from starlette.types import ExceptionHandler
 
 from resolvers.access import KEYS_WRITE, PROVIDERS_WRITE, PUBLIC, READ, WRITE
 from resolvers.call import Services
-from rest_compat import api_keys, auth, chat, conversations, health, items, models, provider_keys, users
+from rest_compat import (
+    api_keys,
+    auth,
+    branches,
+    chat,
+    conversations,
+    events,
+    exports,
+    health,
+    imports,
+    items,
+    memories,
+    models,
+    projects,
+    provider_keys,
+    search,
+    sessions,
+    settings,
+    shares,
+    users,
+)
 from rest_compat.api_keys import KeyDeleted, KeyQuery, KeyRequest, TokenObject, TokenRevoked
 from rest_compat.auth import RefreshRequest, RevokeRequest, UpgradeRequest
+from rest_compat.branches import Activated, BranchList, NewBranch
 from rest_compat.completions import Completion
-from rest_compat.conversations import NewConversation
-from rest_compat.endpoint import Endpoint, Operation, bare, operation, request_id_of
+from rest_compat.conversations import BulkDelete, ConversationChange, ConversationQuery, NewConversation
+from rest_compat.endpoint import Endpoint, Operation, bare, operation, request_id_of, upload
 from rest_compat.errors import Problem
-from rest_compat.items import NewItems
+from rest_compat.events import EventObject, EventQuery
+from rest_compat.exports import ArchiveQuery, ExportQuery
+from rest_compat.imports import ImportObject
+from rest_compat.items import ForkObject, ItemChange, ItemEdit, ItemQuery, NewItems, RatingRequest, Regeneration
 from rest_compat.listing import ListQuery
+from rest_compat.memories import MemoryList, MemoryObject, NewMemory
+from rest_compat.projects import NewProject, ProjectChange
 from rest_compat.provider_keys import ProviderKeyDeleted, ProviderKeyRequest
+from rest_compat.search import HitList, SearchQuery
+from rest_compat.sessions import NewSession, SessionChange, SessionList, SessionObject, SessionQuery
+from rest_compat.settings import PreferencesObject, SettingsObject
 from rest_compat.shapes import (
     ApiKeyObject,
+    BranchObject,
     ConversationObject,
+    Deleted,
     Identity,
     ItemObject,
     List,
     Login,
+    ManyDeleted,
     Message,
     ModelObject,
     ProfileObject,
+    ProjectObject,
     ProviderKeyObject,
     Renewed,
     SignIn,
@@ -42,7 +75,38 @@ from rest_compat.shapes import (
     UserObject,
     Validity,
 )
+from rest_compat.shared import PublicShare, ShareEvent
+from rest_compat.shares import (
+    Feedback,
+    FeedbackCounted,
+    ShareList,
+    ShareObject,
+    ShareQuery,
+    ShareRequest,
+    ShareTitle,
+    ViewQuery,
+)
 from rest_compat.users import LoginRequest, ProfileRequest, RegisterRequest
+
+
+def _of_items(noun: str) -> Sequence[Operation]:
+    """The routes of a conversation's items, which have two names."""
+    all_of_them = f"/v1/conversations/{{id}}/{noun}"
+    one = f"{all_of_them}/{{item_id}}"
+    return (
+        operation("POST", all_of_them, WRITE, items.post, request=NewItems, response=ItemObject),
+        operation("GET", all_of_them, READ, items.list_page, request=ItemQuery, response=List),
+        bare("GET", one, READ, items.get, response=ItemObject),
+        operation("PATCH", one, WRITE, items.change, request=ItemChange, response=ItemObject),
+        bare("DELETE", one, WRITE, items.delete, response=ForkObject),
+        operation("POST", f"{one}/edit", WRITE, items.edit, request=ItemEdit, response=ForkObject),
+        operation(
+            "POST", f"{one}/regenerate", WRITE, items.regenerate,
+            request=Regeneration, response=ForkObject, is_watched=True,
+        ),
+        operation("POST", f"{one}/rating", WRITE, items.rate, request=RatingRequest, response=ItemObject),
+    )  # fmt: skip
+
 
 # The busiest first: routes are tried in this order.
 OPERATIONS = (
@@ -54,12 +118,49 @@ OPERATIONS = (
         "POST", "/v1/conversations", WRITE, conversations.create,
         request=NewConversation, response=ConversationObject,
     ),
-    operation("GET", "/v1/conversations", READ, conversations.list_page, request=ListQuery, response=List),
+    operation("GET", "/v1/conversations", READ, conversations.list_page, request=ConversationQuery, response=List),
+    bare("DELETE", "/v1/conversations", WRITE, conversations.delete_all, response=ManyDeleted),
+    # Before the one with an id.
+    operation(
+        "POST", "/v1/conversations/bulk-delete", WRITE, conversations.delete_many,
+        request=BulkDelete, response=ManyDeleted,
+    ),
     bare("GET", "/v1/conversations/{id}", READ, conversations.get, response=ConversationObject),
-    operation("POST", "/v1/conversations/{id}/items", WRITE, items.post, request=NewItems, response=ItemObject),
-    operation("GET", "/v1/conversations/{id}/items", READ, items.list_page, request=ListQuery, response=List),
-    operation("POST", "/v1/conversations/{id}/messages", WRITE, items.post, request=NewItems, response=ItemObject),
-    operation("GET", "/v1/conversations/{id}/messages", READ, items.list_page, request=ListQuery, response=List),
+    operation(
+        "PATCH", "/v1/conversations/{id}", WRITE, conversations.merge,
+        request=ConversationChange, response=ConversationObject,
+    ),
+    operation(
+        "POST", "/v1/conversations/{id}", WRITE, conversations.replace,
+        request=ConversationChange, response=ConversationObject,
+    ),
+    bare("DELETE", "/v1/conversations/{id}", WRITE, conversations.delete, response=Deleted),
+    *_of_items("items"),
+    *_of_items("messages"),
+    bare("GET", "/v1/conversations/{id}/branches", READ, branches.list_all, response=BranchList),
+    operation("POST", "/v1/conversations/{id}/branches", WRITE, branches.create, request=NewBranch, response=BranchObject),
+    bare("GET", "/v1/conversations/{id}/branches/{name}", READ, branches.get, response=BranchObject),
+    bare("POST", "/v1/conversations/{id}/branches/{name}/activate", WRITE, branches.activate, response=Activated),
+    bare("DELETE", "/v1/conversations/{id}/branches/{name}", WRITE, branches.delete, response=NoneType),
+    operation("POST", "/v1/projects", WRITE, projects.create, request=NewProject, response=ProjectObject),
+    operation("GET", "/v1/projects", READ, projects.list_page, request=ListQuery, response=List),
+    bare("GET", "/v1/projects/{id}", READ, projects.get, response=ProjectObject),
+    operation("PATCH", "/v1/projects/{id}", WRITE, projects.update, request=ProjectChange, response=ProjectObject),
+    bare("DELETE", "/v1/projects/{id}", WRITE, projects.delete, response=Deleted),
+    operation(
+        "GET", "/v1/conversations/{id}/export", READ, exports.conversation,
+        request=ExportQuery, response=str, is_watched=True,
+    ),
+    operation(
+        "GET", "/v1/users/me/export", READ, exports.account,
+        request=ArchiveQuery, response=str, is_watched=True,
+    ),
+    upload("POST", "/v1/users/me/import", WRITE, imports.account, response=ImportObject),
+    operation("GET", "/v1/search", READ, search.find, request=SearchQuery, response=HitList),
+    operation(
+        "GET", "/v1/events", READ, events.follow,
+        request=EventQuery, response=EventObject, is_watched=True,
+    ),
     bare("GET", "/v1/models", PUBLIC, models.list_all, response=List),
     bare("GET", "/v1/models/{id:path}", PUBLIC, models.get, response=ModelObject),
     bare("POST", "/auth/guest-login", PUBLIC, auth.guest_login, response=SignIn),
@@ -93,9 +194,54 @@ OPERATIONS = (
         "DELETE", "/v1/users/provider-keys/{provider}", PROVIDERS_WRITE, provider_keys.delete,
         response=ProviderKeyDeleted,
     ),
+    operation(
+        "POST", "/v1/conversations/{id}/share", WRITE, shares.create, request=ShareRequest, response=ShareObject
+    ),
+    bare("GET", "/v1/conversations/{id}/shares", READ, shares.list_of_conversation, response=ShareList),
+    operation(
+        "PATCH", "/v1/conversations/{id}/shares/{share_id}", WRITE, shares.retitle,
+        request=ShareTitle, response=ShareObject,
+    ),
+    bare("DELETE", "/v1/conversations/{id}/shares/{share_id}", WRITE, shares.revoke, response=Deleted),
+    operation("GET", "/v1/shares", READ, shares.list_all, request=ShareQuery, response=ShareList),
+    operation("PATCH", "/v1/shares/{share_id}", WRITE, shares.retitle, request=ShareTitle, response=ShareObject),
+    bare("DELETE", "/v1/shares/{share_id}", WRITE, shares.revoke, response=Deleted),
+    # Whoever has the slug may look, and nobody is asked who they are.
+    operation("GET", "/v1/public/shares/{slug}", PUBLIC, shares.look, request=ViewQuery, response=PublicShare),
+    operation("GET", "/share/{slug}", PUBLIC, shares.look_at_page, request=ViewQuery, response=PublicShare),
+    operation(
+        "GET", "/v1/public/shares/{slug}/events", PUBLIC, shares.events,
+        request=ViewQuery, response=ShareEvent, is_watched=True,
+    ),
+    operation(
+        "POST", "/v1/public/shares/{slug}/feedback", PUBLIC, shares.rate, request=Feedback, response=FeedbackCounted
+    ),
+    bare("POST", "/v1/public/shares/{slug}/fork", WRITE, shares.fork, response=ConversationObject),
+    operation("POST", "/v1/sessions", WRITE, sessions.create, request=NewSession, response=SessionObject),
+    operation("GET", "/v1/sessions", READ, sessions.list_page, request=SessionQuery, response=SessionList),
+    bare("GET", "/v1/sessions/{id}", READ, sessions.get, response=SessionObject),
+    operation("PUT", "/v1/sessions/{id}", WRITE, sessions.update, request=SessionChange, response=SessionObject),
+    bare("DELETE", "/v1/sessions/{id}", WRITE, sessions.close, response=SessionObject),
+    bare("POST", "/v1/sessions/{id}/reset", WRITE, sessions.reset, response=SessionObject),
+    operation("POST", "/v1/users/me/memories", WRITE, memories.add, request=NewMemory, response=MemoryObject),
+    bare("GET", "/v1/users/me/memories", READ, memories.list_all, response=MemoryList),
+    bare("DELETE", "/v1/users/me/memories/{id}", WRITE, memories.delete, response=Deleted),
+    bare("GET", "/v1/users/me/settings", READ, settings.get, response=SettingsObject),
+    operation(
+        "PATCH", "/v1/users/me/settings", WRITE, settings.update,
+        request=dict[str, object], response=SettingsObject,
+    ),
+    bare("GET", "/v1/users/me/settings/preferences", READ, settings.preferences, response=PreferencesObject),
+    operation(
+        "PATCH", "/v1/users/me/settings/preferences", WRITE, settings.update_preferences,
+        request=PreferencesObject, response=PreferencesObject,
+    ),
     bare("GET", "/healthz", PUBLIC, health.alive, response=Status, is_counted=False),
     bare("GET", "/health", PUBLIC, health.alive, response=Status, is_counted=False),
 )  # fmt: skip
+
+# Where a body is read as it comes, and may be large.
+STREAMED = tuple(one.path for one in OPERATIONS if one.request is bytes)
 
 PREFIXES = {"v1": ("", "/llm", "/api/llm"), "auth": ("", "/llm")}
 

@@ -9,8 +9,9 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from db.models import MAIN, ApiKey, Conversation, Item, ProviderKey
+from db.models import MAIN, ApiKey, Conversation, Item, Project, ProviderKey
 from resolvers import api_keys
+from resolvers.branches import Lineage
 from resolvers.catalog import Model
 from resolvers.paging import Listing
 
@@ -19,16 +20,65 @@ SCHEME = "Bearer"
 
 
 class ConversationObject(msgspec.Struct, frozen=True, kw_only=True):
-    """`created_at` and `updated_at` in Unix seconds. `items` are the newest, oldest first; `item_count` counts all."""
+    """`version` counts the changes of the conversation itself. `created_at` and `updated_at` in Unix seconds. `items` are
+    the newest, oldest first; `item_count` counts all."""
 
     id: str
     object: Literal["conversation"] = "conversation"
     title: str | None
     metadata: JsonObject
+    referrer: str | UnsetType = UNSET
+    project_id: str | UnsetType = UNSET
+    is_archived: bool
+    version: int
+    active_branch: str
     created_at: int
     updated_at: int
+    search_snippet: str | UnsetType = UNSET
     item_count: int | UnsetType = UNSET
     items: list[ItemObject] | UnsetType = UNSET
+
+
+class ProjectObject(msgspec.Struct, frozen=True, kw_only=True):
+    """Times in Unix seconds."""
+
+    id: str
+    object: Literal["project"] = "project"
+    name: str
+    instruction: str | UnsetType = UNSET
+    is_favorite: bool
+    is_archived: bool
+    archived_at: int | UnsetType = UNSET
+    created_at: int
+    updated_at: int
+
+
+class BranchObject(msgspec.Struct, frozen=True, kw_only=True):
+    """`item_count` counts all items along it. Times in Unix seconds; `forked_at` where it has a parent."""
+
+    name: str
+    object: Literal["conversation.branch"] = "conversation.branch"
+    parent_branch: str | UnsetType = UNSET
+    fork_position: int | UnsetType = UNSET
+    forked_at: int | UnsetType = UNSET
+    item_count: int
+    created_at: int
+    updated_at: int
+    is_active: bool
+
+
+class Deleted(msgspec.Struct, frozen=True, kw_only=True):
+    """`object` tells what was deleted: `conversation.deleted`."""
+
+    id: str
+    object: str
+    deleted: bool = True
+
+
+class ManyDeleted(msgspec.Struct, frozen=True, kw_only=True):
+    object: Literal["conversations.deleted"] = "conversations.deleted"
+    deleted: bool = True
+    deleted_count: int
 
 
 class ItemObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +98,9 @@ class ItemObject(msgspec.Struct, frozen=True, kw_only=True):
     tool_calls: list[JsonObject] | UnsetType = UNSET
     generation_id: str | None
     reply_id: str | UnsetType = UNSET
+    version: int
+    rating: str | UnsetType = UNSET
+    rating_comment: str | UnsetType = UNSET
     created_at: str
     updated_at: str
 
@@ -169,7 +222,7 @@ class Status(msgspec.Struct, frozen=True):
     status: str
 
 
-Entry = ConversationObject | ItemObject | ModelObject | ApiKeyObject | ProviderKeyObject
+Entry = ConversationObject | ItemObject | ModelObject | ApiKeyObject | ProviderKeyObject | ProjectObject
 
 
 class List(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,22 +264,27 @@ def conversation(row: Conversation, newest: Listing[Item] | None = None) -> Conv
         id=row.id,
         title=row.title,
         metadata=row.details,
+        referrer=row.referrer or UNSET,
+        project_id=row.project_id or UNSET,
+        is_archived=row.is_archived,
+        version=row.version,
+        active_branch=row.active_branch,
         created_at=int(row.created_at.timestamp()),
         updated_at=int(row.updated_at.timestamp()),
         item_count=UNSET if newest is None else newest.total,
-        items=UNSET if newest is None else [item(one) for one in newest.items],
+        items=UNSET if newest is None else [item(one, branch=row.active_branch) for one in newest.items],
     )
 
 
-def item(row: Item, *, generation_id: str | None = None, reply_id: str | None = None) -> ItemObject:
-    """`generation_id` and `reply_id` tell of the reply that this message has started."""
+def item(row: Item, *, branch: str = MAIN, generation_id: str | None = None, reply_id: str | None = None) -> ItemObject:
+    """As it is read along this branch. `generation_id` and `reply_id` tell of the reply that this message has started."""
     reasoning = "".join(str(part["text"]) for part in row.content if part["type"] == "reasoning")
     calls = [_tool_call(part) for part in row.content if part["type"] == "tool_call"]
     text = row.text
     return ItemObject(
         id=row.id,
         conversation_id=row.conversation_id,
-        branch=MAIN,
+        branch=branch,
         sequence_number=row.position,
         type=row.type,
         role=row.role,
@@ -237,8 +295,39 @@ def item(row: Item, *, generation_id: str | None = None, reply_id: str | None = 
         tool_calls=calls or UNSET,
         generation_id=generation_id or row.generation_id,
         reply_id=reply_id or UNSET,
+        version=row.version,
+        rating=row.rating or UNSET,
+        rating_comment=row.rating_comment or UNSET,
         created_at=moment(row.created_at),
         updated_at=moment(row.updated_at),
+    )
+
+
+def branch(found: Lineage) -> BranchObject:
+    row = found.branch
+    made = int(row.created_at.timestamp())
+    return BranchObject(
+        name=row.name,
+        parent_branch=found.parent or UNSET,
+        fork_position=row.fork_position if found.parent else UNSET,
+        forked_at=made if found.parent else UNSET,
+        item_count=row.length,
+        created_at=made,
+        updated_at=made,
+        is_active=found.is_active,
+    )
+
+
+def project(row: Project) -> ProjectObject:
+    return ProjectObject(
+        id=row.id,
+        name=row.name,
+        instruction=row.instruction or UNSET,
+        is_favorite=row.is_favorite,
+        is_archived=row.archived_at is not None,
+        archived_at=int(row.archived_at.timestamp()) if row.archived_at is not None else UNSET,
+        created_at=int(row.created_at.timestamp()),
+        updated_at=int(row.updated_at.timestamp()),
     )
 
 

@@ -43,6 +43,7 @@ def create_app(settings: Settings, process: Process | None = None) -> Starlette:
             body_limit=settings.body_limit,
             body_timeout=settings.body_timeout,
             cors_origins=settings.cors_origins,
+            streamed=routes.STREAMED,
         ),
         lifespan=lifespan,
         exception_handlers=routes.exception_handlers(),

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from server import console, people
+from server import console, people, transfer
 from server.settings import SettingsError
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app = typer.Typer(
 key_app = typer.Typer(help="Care for the secrets that protect what is stored.", no_args_is_help=True)
 app.add_typer(key_app, name="key")
 app.add_typer(people.app, name="user")
+app.command(name="export")(transfer.export)
+app.command(name="import")(transfer.take_in)
 
 
 def main() -> None:

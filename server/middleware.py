@@ -23,6 +23,7 @@ log = structlog.get_logger()
 
 HEADER_LIMIT = 32 * 1024
 CLIENT_LEFT = 499
+STREAMED_LIMIT = 4 * 1024**3
 
 RATE_HEADERS = (
     "X-RateLimit-Limit",
@@ -44,8 +45,13 @@ _SECURITY_HEADERS = [
 ]
 
 
-def middleware(*, body_limit: int, body_timeout: float, cors_origins: Sequence[str] = ()) -> list[Middleware]:
-    """For `Starlette(middleware=…)`, outermost first. The guard stands inside CORS: pages may read its refusals too."""
+def middleware(
+    *, body_limit: int, body_timeout: float, cors_origins: Sequence[str] = (), streamed: Sequence[str] = ()
+) -> list[Middleware]:
+    """For `Starlette(middleware=…)`, outermost first. The guard stands inside CORS: pages may read its refusals too.
+
+    `streamed`: the ends of paths where a body may be large and slow, because it is read as it comes.
+    """
     stack = [Middleware(RequestContext)]
     if cors_origins:
         stack.append(
@@ -58,7 +64,8 @@ def middleware(*, body_limit: int, body_timeout: float, cors_origins: Sequence[s
                 max_age=3600,
             )
         )
-    stack.append(Middleware(RequestGuard, body_limit=body_limit, body_timeout=body_timeout))
+    guard = Middleware(RequestGuard, body_limit=body_limit, body_timeout=body_timeout, streamed=tuple(streamed))
+    stack.append(guard)
     return stack
 
 
@@ -161,8 +168,9 @@ async def _answer(scope: Scope, send: Send, status: int, code: str, message: str
 class RequestGuard:
     """Bounds a body in size and time, and turns what nobody caught into a 500 that tells nothing. Stands in RequestContext."""
 
-    def __init__(self, app: ASGIApp, *, body_limit: int, body_timeout: float) -> None:
+    def __init__(self, app: ASGIApp, *, body_limit: int, body_timeout: float, streamed: tuple[str, ...] = ()) -> None:
         self.app = app
+        self.streamed = streamed
         self.body_limit = body_limit
         self.body_timeout = body_timeout
 
@@ -170,8 +178,10 @@ class RequestGuard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send, self.body_limit, self.body_timeout)
-        if _declared_length(scope["headers"]) > self.body_limit:
+        is_streamed = scope["path"].endswith(self.streamed)
+        limit = STREAMED_LIMIT if is_streamed else self.body_limit
+        exchange = _Exchange(scope, receive, send, limit, self.body_timeout, is_streamed=is_streamed)
+        if _declared_length(scope["headers"]) > limit:
             await exchange.refuse_size()
             return
         try:
@@ -199,6 +209,7 @@ class _Exchange:
         "_deadline",
         "_is_read",
         "_is_refused",
+        "_is_streamed",
         "_limit",
         "_receive",
         "_scope",
@@ -208,7 +219,10 @@ class _Exchange:
         "_timeout",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int, timeout: float) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, limit: int, timeout: float, *, is_streamed: bool
+    ) -> None:
+        self._is_streamed = is_streamed
         self._scope, self._receive, self._send = scope, receive, send
         self._limit, self._timeout = limit, timeout
         self._deadline = 0.0
@@ -227,8 +241,9 @@ class _Exchange:
 
     async def _read(self) -> Message:
         loop_time = asyncio.get_running_loop().time()
-        # From the first read on: a body that nobody asks for yet is not slow.
-        self._deadline = self._deadline or loop_time + self._timeout
+        # From the first read on: a body that nobody asks for yet is not slow. A streamed one only must not stand still.
+        if self._is_streamed or not self._deadline:
+            self._deadline = loop_time + self._timeout
         try:
             async with asyncio.timeout_at(self._deadline):
                 message = await self._receive()

@@ -46,7 +46,7 @@ def create(
 
     settings, role = console.settings(), Role.ADMIN if admin else Role.USER
     password, passwords = _password(is_piped=password_stdin), Passwords(*_cost(settings))
-    made = _done(settings, lambda database: operators.create_user(database, passwords, email, password, role))
+    made = done(settings, lambda database: operators.create_user(database, passwords, email, password, role))
     typer.echo(f"{made.id}  {made.email}  {made.role}")
 
 
@@ -62,7 +62,7 @@ def show() -> None:
                 typer.echo(f"{row.id}  {row.role:<5}  {row.email or row.display_name or '-'}")
             after = rows[-1].id
 
-    _done(console.settings(), tell)
+    done(console.settings(), tell)
 
 
 @app.command("set-role")
@@ -71,7 +71,7 @@ def set_role(email: Email, role: Annotated[GivenRole, typer.Argument(help="What 
     from db.models import Role  # noqa: PLC0415
     from resolvers import operators  # noqa: PLC0415
 
-    _done(console.settings(), lambda database: operators.set_role(database, email, Role(role)))
+    done(console.settings(), lambda database: operators.set_role(database, email, Role(role)))
     typer.echo(f"{email} is {role} now.")
 
 
@@ -83,7 +83,7 @@ def set_password(email: Email, *, password_stdin: FromStdin = False) -> None:
 
     settings = console.settings()
     password, passwords = _password(is_piped=password_stdin), Passwords(*_cost(settings))
-    _done(settings, lambda database: operators.set_password(database, passwords, email, password))
+    done(settings, lambda database: operators.set_password(database, passwords, email, password))
     typer.echo(f"{email} has a new password.")
 
 
@@ -96,7 +96,7 @@ def delete(
 
     if not yes:
         typer.confirm(f"Delete {email} with all conversations, keys and media?", abort=True)
-    _done(console.settings(), lambda database: operators.delete_user(database, email))
+    done(console.settings(), lambda database: operators.delete_user(database, email))
     typer.echo(f"{email} is deleted.")
 
 
@@ -107,10 +107,10 @@ def invite(
     """Print a token that lets one person register."""
     from resolvers import operators  # noqa: PLC0415
 
-    typer.echo(_done(console.settings(), lambda database: operators.invite(database, timedelta(days=days))))
+    typer.echo(done(console.settings(), lambda database: operators.invite(database, timedelta(days=days))))
 
 
-def _done(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
+def done(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
     """Does the work on a database that is up to date; a failure that has a name is told in one line."""
     from db.base import Database, StorageError  # noqa: PLC0415
     from db.migrate import migrate  # noqa: PLC0415

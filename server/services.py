@@ -10,6 +10,7 @@ import structlog
 
 from db.base import Database, StorageError
 from db.migrate import is_current, migrate
+from engine.feed import Feed
 from engine.http import HttpClient
 from engine.hub import LocalHub
 from engine.log import EventLog
@@ -26,6 +27,7 @@ from resolvers.paging import Cursors
 from resolvers.passwords import Passwords
 from resolvers.provider_keys import lost_marks
 from resolvers.sign_ins import SignIns
+from resolvers.titler import Titler
 from resolvers.tokens import TokenSigner
 from server.settings import Settings, SettingsError
 from server.upstreams import registry
@@ -47,14 +49,18 @@ class Process:
         self._http = HttpClient()
         self._database = Database(settings.database_address)
         self._hub = LocalHub()
+        self._database.listeners.append(self._hub.wake)
         self._event_log = EventLog(self._database, self._hub)
         self._limiter = _limiter(settings)
         self._tasks: list[asyncio.Task[None]] = []
         signer = TokenSigner.from_file(settings.data / KEY_FILE)
+        supervisor, models = Supervisor(self._event_log), registry(settings, self._http)
+        self._titler = Titler(self._database, supervisor, models, settings.title_model)
         self.services = Services(
             database=self._database,
-            supervisor=Supervisor(self._event_log),
-            registry=registry(settings, self._http),
+            supervisor=supervisor,
+            registry=models,
+            titler=self._titler,
             signer=signer,
             cursors=Cursors(signer.derive("cursors")),
             sign_ins=SignIns(self._database),
@@ -62,6 +68,7 @@ class Process:
             passwords=Passwords(settings.password_memory, settings.password_iterations),
             external=_external(settings, self._http),
             keyring=Keyring(self._database, vault(settings), settings.api_key_env),
+            feed=Feed(self._database, self._hub),
             is_ready=self.is_ready,
             limiter=self._limiter,
         )
@@ -82,6 +89,8 @@ class Process:
             await self._ensure_administrator()
             self._start("log writer", self._event_log.run())
             self._start("sign-ins", self.services.sign_ins.run())
+            self._start("feeds", self.services.feed.run())
+            self._start("views", self.services.views.run(self._database))
             self._start("leases", keep_leases(self._database, self._hub, self.services.supervisor))
             stack.push_async_callback(self._stop)
             await self._list_models()
@@ -139,10 +148,12 @@ class Process:
         self._tasks.append(task)
 
     async def _stop(self) -> None:
+        await self._titler.close()
         await self.services.supervisor.close()
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, StorageError):
             async with asyncio.timeout(FLUSH_WAIT):
                 await self._event_log.flush()
+                await self.services.views.flush(self._database)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import typer
 import uvicorn
 
-from engine.providers.registry import Registry
+from resolvers.call import Services
 from server.app import create_app
 from server.services import Process
 from server.settings import Settings
@@ -23,18 +23,22 @@ UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - names to s
 class _Server(uvicorn.Server):
     """Says where it is once it is there."""
 
-    def __init__(self, config: uvicorn.Config, settings: Settings, registry: Registry) -> None:
+    def __init__(self, config: uvicorn.Config, settings: Settings, services: Services) -> None:
         super().__init__(config)
         self._settings = settings
-        self._registry = registry
+        self._services = services
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             port = self.servers[0].sockets[0].getsockname()[1]
-            models = [entry.name for entry in self._registry.entries()]
+            models = [entry.name for entry in self._services.registry.entries()]
             typer.echo(welcome(self._settings.host, port, models))
             _settle_garbage()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._services.feed.close()
+        await super().shutdown(sockets)
 
 
 def serve(settings: Settings) -> int:
@@ -56,7 +60,7 @@ def serve(settings: Settings) -> int:
         server_header=False,
         timeout_graceful_shutdown=GRACE,
     )
-    server = _Server(config, settings, process.services.registry)
+    server = _Server(config, settings, process.services)
     server.run()
     return 0 if server.started else 1
 

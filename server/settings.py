@@ -107,6 +107,7 @@ class Settings(BaseSettings):
     openai_api_key: Annotated[SecretStr | None, _named("OPENAI_API_KEY")] = None
     openai_base_url: Annotated[str | None, Field(pattern="^https?://[^/]"), _named("OPENAI_BASE_URL")] = None
     auto_reply: Annotated[bool, _named("AUTO_REPLY")] = True
+    title_model: Annotated[str | None, _named("TITLE_MODEL")] = None
     auto_migrate: Annotated[bool, _named("AUTO_MIGRATE")] = True
     guests: Annotated[bool, _named("GUESTS")] = True
     invite_required: Annotated[bool, _named("INVITE_REQUIRED")] = False

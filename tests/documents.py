@@ -15,6 +15,7 @@ from graphql import (
     GraphQLNamedType,
     GraphQLObjectType,
     GraphQLScalarType,
+    GraphQLUnionType,
     get_named_type,
     get_nullable_type,
     is_leaf_type,
@@ -135,13 +136,33 @@ def _object(type: GraphQLInputObjectType, place: str, values: Mapping[str, objec
 def _selection(type: GraphQLNamedType, depth: int) -> str:
     if is_leaf_type(type):
         return ""
-    names = ["__typename"]
-    for name, field in getattr(type, "fields", {}).items():
+    known = getattr(type, "fields", {})
+    names = ["__typename", *_fields(known, depth)]
+    if isinstance(type, GraphQLInterfaceType | GraphQLUnionType):
+        types = CORE.get_possible_types(type)
+        for possible in types:
+            own = {name: field for name, field in possible.fields.items() if name not in known}
+            # Fields of one name and of different types cannot stand in one answer.
+            clashing = {
+                name
+                for name, field in own.items()
+                if any(name in other.fields and str(other.fields[name].type) != str(field.type) for other in types)
+            }
+            chosen = [
+                f"{possible.name}_{one.partition(' ')[0]}: {one}" if one.partition(" ")[0] in clashing else one
+                for one in _fields(own, depth)
+            ]
+            if chosen:
+                names.append(f"... on {possible.name} {{ {' '.join(chosen)} }}")
+    return " { " + " ".join(names) + " }"
+
+
+def _fields(fields: Mapping[str, GraphQLField], depth: int) -> Iterator[str]:
+    for name, field in fields.items():
         inner = get_named_type(field.type)
         if any(is_required_argument(argument) for argument in field.args.values()):
             continue
         if is_leaf_type(inner):
-            names.append(name)
+            yield name
         elif depth > 0:
-            names.append(name + _selection(inner, depth - 1))
-    return " { " + " ".join(names) + " }"
+            yield name + _selection(inner, depth - 1)

@@ -10,6 +10,7 @@ import anyio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from db.base import Database
+from engine.feed import Feed
 from engine.hub import LocalHub
 from engine.log import EventLog
 from engine.providers.base import Provider
@@ -30,7 +31,9 @@ async def running(
 ) -> AsyncIterator[Services]:
     """With the demo model, unhurried by any pace, unless other providers are given."""
     signer = TokenSigner(Ed25519PrivateKey.generate())
-    log = EventLog(database, LocalHub())
+    hub = LocalHub()
+    log = EventLog(database, hub)
+    database.listeners.append(hub.wake)
     registry = Registry([DemoProvider(pace=0)] if providers is None else providers)
     services = Services(
         database=database,
@@ -41,6 +44,7 @@ async def running(
         sign_ins=SignIns(database),
         policy=policy or Policy(),
         keyring=Keyring(database, Vault("m" * 32)),
+        feed=Feed(database, hub),
     )
     await registry.refresh()
     writer = asyncio.create_task(log.run())
@@ -50,6 +54,7 @@ async def running(
             await services.supervisor.close()
             await log.flush()
     finally:
+        database.listeners.remove(hub.wake)
         await services.keyring.close()
         writer.cancel()
         await asyncio.gather(writer, return_exceptions=True)

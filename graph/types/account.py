@@ -9,9 +9,10 @@ import strawberry
 from strawberry.scalars import JSON
 
 from db import models
-from graph.relay import After, Connection, First, Info, Node, connection, given, resolved
+from graph.relay import After, Connection, First, Info, Node, connection, given, resolved, shaped
 from graph.types.key import ApiKey, ProviderKey
 from graph.types.payload import UserError
+from graph.types.settings import UserSettings
 from resolvers.accounts import NewPerson, ProfileChange
 from resolvers.identity import Tokens
 from resolvers.paging import Window
@@ -45,6 +46,10 @@ class User(Node):
     async def provider_keys(self, info: Info) -> list[ProviderKey] | None:
         rows = await info.context.loaders.users_provider_keys.load(self.id)
         return [ProviderKey.from_row(row) for row in rows] if rows is not None else None
+
+    @resolved("What the user prefers; null for anybody but the viewer.")
+    async def settings(self, info: Info) -> UserSettings | None:
+        return shaped(UserSettings.from_settings, await info.context.loaders.users_settings.load(self.id))
 
     @classmethod
     def from_row(cls, row: models.User) -> User:

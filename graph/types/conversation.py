@@ -10,20 +10,40 @@ import strawberry
 from strawberry.scalars import JSON
 
 from db import models
-from graph.relay import After, Before, Connection, Edge, First, Info, Last, Node, connection, given, resolved, shaped
+from graph.relay import (
+    After,
+    Before,
+    Connection,
+    Edge,
+    First,
+    Info,
+    Last,
+    Node,
+    connection,
+    given,
+    or_absent,
+    resolved,
+    shaped,
+)
 
 # As a module, because the two refer to each other.
 from graph.types import generation as generations
+from graph.types import share as links
+from graph.types.branch import Branch
 from graph.types.content import ContentInput, ContentPart, parts
 from graph.types.options import GenerateOptions
 from graph.types.payload import UserError
+from graph.types.project import Project
 from resolvers import conversations
-from resolvers.conversations import Sort, SortKey
+from resolvers.conversations import ABSENT, Change, Filter, Sort, SortKey
+from resolvers.errors import NotFound
 from resolvers.paging import Page, Window
 
 if TYPE_CHECKING:
     from graph.types.generation import Generation
+    from graph.types.share import Share
 
+Link: TypeAlias = Annotated["Share", strawberry.lazy("graph.types.share")]
 Run: TypeAlias = Annotated["Generation", strawberry.lazy("graph.types.generation")]
 
 
@@ -44,6 +64,12 @@ class ItemStatus(Enum):
     INCOMPLETE = strawberry.enum_value("incomplete", description="The run that wrote it did not come to its end.")
 
 
+@strawberry.enum(description="What a user thinks of a message.")
+class Rating(Enum):
+    LIKE = strawberry.enum_value("like", description="Good.")
+    UNLIKE = strawberry.enum_value("unlike", description="Bad.")
+
+
 @strawberry.interface(description="An entry of a conversation.")
 class Item(Node):
     position: int = strawberry.field(description="Its place in the conversation, counted 1, 2, 3 …")
@@ -59,7 +85,11 @@ class Message(Item, Node):
     )
     text: str = strawberry.field(description="The text of all its text parts.")
     updated_at: datetime = strawberry.field(description="When it was last written.")
+    version: int = strawberry.field(description="Counts its changes, for `expectedVersion`.")
+    rating: Rating | None = strawberry.field(description="What its owner thinks of it.")
+    rating_comment: str | None = strawberry.field(description="Why its owner thinks so.")
     generation_id: strawberry.Private[str | None]
+    place: strawberry.Private[tuple[str, str | None]]
 
     @resolved("The run that wrote it; null for what people wrote.")
     async def generation(self, info: Info) -> Run | None:
@@ -67,6 +97,11 @@ class Message(Item, Node):
             return None
         row = await info.context.loaders.generations.load(self.generation_id)
         return shaped(generations.Generation.from_row, row)
+
+    @resolved("Its alternatives, itself included, oldest first: what follows the same item on any branch.")
+    async def siblings(self, info: Info) -> list[Message]:
+        found = await info.context.loaders.siblings.load(self.place)
+        return [Message.from_row(row) for row in found] or [self]
 
     @classmethod
     def from_row(cls, row: models.Item) -> Message:
@@ -79,7 +114,11 @@ class Message(Item, Node):
             content=parts(row.content),
             text=row.text,
             updated_at=row.updated_at,
+            version=row.version,
+            rating=Rating(row.rating) if row.rating is not None else None,
+            rating_comment=row.rating_comment,
             generation_id=row.generation_id,
+            place=(row.conversation_id, row.parent_id),
         )
 
 
@@ -88,6 +127,10 @@ class Conversation(Node):
     title: str | None = strawberry.field(description="Its title, if it was given one.")
     metadata: JSON = strawberry.field(description="The caller's own data: an object.")
     is_archived: bool = strawberry.field(description="Whether it was put away; lists leave such ones out unless asked.")
+    version: int = strawberry.field(description="Counts the changes of what stands above, for `expectedVersion`.")
+    referrer: str | None = strawberry.field(description="Where it came from, if that was told.")
+    active_branch: str = strawberry.field(description="Name of the branch that is shown and written to.")
+    project_id: strawberry.ID | None = strawberry.field(description="ID of the project that it is in, if any.")
     created_at: datetime = strawberry.field(description="When it was made.")
     updated_at: datetime = strawberry.field(description="When it or an item of it last changed.")
 
@@ -99,10 +142,29 @@ class Conversation(Node):
         after: After = strawberry.UNSET,
         last: Last = strawberry.UNSET,
         before: Before = strawberry.UNSET,
+        branch: Annotated[
+            str | None, strawberry.argument(description="Along which branch; the active one by default.")
+        ] = strawberry.UNSET,
     ) -> Connection[Item]:
-        window = Window.make(given(first), given(after), given(last), given(before))
-        page = await info.context.loaders.item_pages.load((self.id, window))
+        window, name = Window.make(given(first), given(after), given(last), given(before)), given(branch)
+        page = await info.context.loaders.item_pages.load((self.id, (window, name)))
+        if page is None and name is not None:
+            raise NotFound("branch", name)
         return connection(page or EMPTY, Message.from_row)
+
+    @resolved("Links to it, the newest first, revoked ones too.")
+    async def shares(self, info: Info) -> list[Link]:
+        return [links.Share.from_row(row) for row in await info.context.loaders.conversation_shares.load(self.id)]
+
+    @resolved("Its branches, oldest first.")
+    async def branches(self, info: Info) -> list[Branch]:
+        return [Branch.from_lineage(one) for one in await info.context.loaders.branches.load(self.id) or ()]
+
+    @resolved("The project that it is in, if any.")
+    async def project(self, info: Info) -> Project | None:
+        if self.project_id is None:
+            return None
+        return shaped(Project.from_row, await info.context.loaders.projects.load(self.project_id))
 
     @resolved("The newest run that is writing into it, if any.")
     async def active_generation(self, info: Info) -> Run | None:
@@ -116,6 +178,10 @@ class Conversation(Node):
             title=row.title,
             metadata=JSON(row.details),
             is_archived=row.is_archived,
+            version=row.version,
+            referrer=row.referrer,
+            active_branch=row.active_branch,
+            project_id=strawberry.ID(row.project_id) if row.project_id is not None else None,
             created_at=row.created_at,
             updated_at=row.updated_at,
         )
@@ -143,14 +209,34 @@ class ConversationOrder:
         return Sort(SortKey[self.field.name], self.direction is OrderDirection.DESC)
 
 
+@strawberry.input(description="A text that stands in the metadata.")
+class MetadataEntry:
+    key: str = strawberry.field(description="Its key: 1 to 64 of `A-Z a-z 0-9 _ . : -`.")
+    value: str = strawberry.field(description="The whole text.")
+
+
 @strawberry.input(description="Which conversations.")
 class ConversationFilter:
     search: str | None = strawberry.field(
-        default=strawberry.UNSET, description="Text in the title; the case of ASCII letters does not matter."
+        default=strawberry.UNSET, description="Those whose title or items match; read as in `Query.search`."
     )
     is_archived: bool | None = strawberry.field(
         default=False, description="Those that were put away, or those that were not; null for both."
     )
+    project_id: strawberry.ID | None = strawberry.field(default=strawberry.UNSET, description="Those in this project.")
+    referrer: str | None = strawberry.field(default=strawberry.UNSET, description="Those that came from there.")
+    metadata: list[MetadataEntry] | None = strawberry.field(
+        default=strawberry.UNSET, description="Those whose metadata has all of these."
+    )
+
+    def wanted(self) -> Filter:
+        return Filter(
+            self.is_archived,
+            given(self.search),
+            given(self.project_id),
+            given(self.referrer),
+            {entry.key: entry.value for entry in given(self.metadata) or ()},
+        )
 
 
 @strawberry.type(description="A page of conversations.")
@@ -159,8 +245,7 @@ class ConversationConnection(Connection[Conversation]):
 
     @resolved("How many there are on all pages; counted only when asked for.")
     async def total_count(self, info: Info) -> int:
-        wanted = self.filter
-        return await conversations.count(info.context.call, is_archived=wanted.is_archived, search=given(wanted.search))
+        return await conversations.count(info.context.call, self.filter.wanted())
 
 
 @strawberry.input(description="A new conversation.")
@@ -169,6 +254,57 @@ class CreateConversationInput:
     metadata: JSON | None = strawberry.field(
         default=strawberry.UNSET, description="The caller's own data: an object of at most 16,384 bytes."
     )
+    project_id: strawberry.ID | None = strawberry.field(default=strawberry.UNSET, description="Project to put it into.")
+    referrer: str | None = strawberry.field(default=strawberry.UNSET, description="Where it comes from.")
+
+
+@strawberry.input(description="What a conversation shall become. What is left out stays as it is; null clears.")
+class UpdateConversationInput:
+    id: strawberry.ID = strawberry.field(description="ID of the conversation.")
+    title: str | None = strawberry.field(
+        default=strawberry.UNSET, description="Its title: at most 256 characters. One that is given is never replaced."
+    )
+    metadata: JSON | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Changes to the caller's own data, key by key; null removes a key. All of it at most 16,384 bytes.",
+    )
+    project_id: strawberry.ID | None = strawberry.field(default=strawberry.UNSET, description="Project to put it into.")
+    referrer: str | None = strawberry.field(default=strawberry.UNSET, description="Where it comes from.")
+    is_archived: bool | None = strawberry.field(default=strawberry.UNSET, description="Whether it is put away.")
+    expected_version: int | None = strawberry.field(
+        default=strawberry.UNSET, description="The version that is to be changed; another one is a conflict."
+    )
+
+    def change(self) -> Change:
+        # Null changes nothing of the metadata: it is no object.
+        metadata = ABSENT if given(self.metadata) is None else self.metadata
+        return Change(
+            title=or_absent(self.title),
+            metadata=metadata,
+            project_id=or_absent(self.project_id),
+            referrer=or_absent(self.referrer),
+            is_archived=or_absent(self.is_archived),
+            expected_version=given(self.expected_version),
+        )
+
+
+@strawberry.type(description="A conversation that was changed.")
+class UpdateConversationPayload:
+    conversation: Conversation | None = strawberry.field(default=None, description="The conversation.")
+    errors: list[UserError] = strawberry.field(default_factory=list, description="What the caller can mend.")
+
+
+@strawberry.input(description="Which conversations to delete.")
+class DeleteConversationsInput:
+    ids: list[strawberry.ID] = strawberry.field(description="Their IDs: at most 100.")
+
+
+@strawberry.type(description="Conversations that were deleted.")
+class DeleteConversationsPayload:
+    deleted_ids: list[strawberry.ID] = strawberry.field(
+        default_factory=list, description="Those that were there, in no order."
+    )
+    errors: list[UserError] = strawberry.field(default_factory=list, description="What the caller can mend.")
 
 
 @strawberry.type(description="A conversation that was made.")

@@ -22,6 +22,7 @@ from websockets.typing import Subprotocol
 from db.base import Database, now
 from db.migrate import migrate
 from db.models import AuthSession, Role, User
+from engine.feed import Feed
 from engine.hub import LocalHub
 from engine.log import EventLog
 from engine.providers.registry import Registry
@@ -48,7 +49,17 @@ async def services(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Se
         session.add(User(id="user_1"))
         await session.flush()
         session.add(AuthSession(id="ses_1", user_id="user_1", expires_at=now() + timedelta(days=1)))
-    yield Services(database, supervisor, Registry([]), signer, cursors, SignIns(database), Policy(), keyring)
+    yield Services(
+        database,
+        supervisor,
+        Registry([]),
+        signer,
+        cursors,
+        SignIns(database),
+        Policy(),
+        keyring,
+        Feed(database, LocalHub()),
+    )
     await database.close()
 
 
@@ -113,6 +124,12 @@ class Peer:
 
     async def subscribe(self, id: str, query: str, **payload: object) -> None:
         await self.say(type="subscribe", id=id, payload={"query": query, **payload})
+
+    async def quiet(self) -> None:
+        """Passes over whatever was said before the server has read all that it was told."""
+        await self.say(type="ping")
+        while await self.hear() != {"type": "pong"}:
+            pass
 
     async def closing(self) -> tuple[int | None, str | None]:
         """The code and reason that the server closes with; what it says before is passed over."""

@@ -56,14 +56,14 @@ class Person:
     def __init__(self, services: Services, caller: Caller | None = None) -> None:
         self.call = Call(services, caller)
 
-    async def ask(self, query: str, **variables: object) -> Answer:
+    async def ask(self, query: str, /, **variables: object) -> Answer:
         """The whole answer to a query or a mutation."""
         prepared = OPERATIONS.prepare(Request(query=query, variables=variables))
         with anyio.fail_after(5):
             answer: Answer = json.loads(await OPERATIONS.answer(prepared, self.call))
         return answer
 
-    async def data(self, query: str, **variables: object) -> Answer:
+    async def data(self, query: str, /, **variables: object) -> Answer:
         """The data of an answer without errors."""
         answer = await self.ask(query, **variables)
         assert "errors" not in answer, answer
@@ -76,6 +76,13 @@ class Person:
         async with aclosing(OPERATIONS.events(prepared, self.call)) as answers:
             async for answer in answers:
                 yield json.loads(answer)["data"]["generation"]
+
+    async def compared(self, query: str, /, **variables: object) -> AsyncGenerator[Answer]:
+        """The events of several runs. Raises RequestError."""
+        prepared = OPERATIONS.prepare(Request(query=query, variables=variables))
+        async with aclosing(OPERATIONS.events(prepared, self.call)) as answers:
+            async for answer in answers:
+                yield json.loads(answer)["data"]["compare"]
 
     async def events(self, id: str, query: str = EVENTS, /, **variables: object) -> list[Answer]:
         """All events of a run, up to its end."""

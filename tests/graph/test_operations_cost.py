@@ -81,6 +81,56 @@ async def test_nested_lists_cost_the_same_for_one_and_for_ten(
         ]
 
 
+FORKS = """
+{
+  conversations {
+    edges { node {
+      project { name }
+      branches { name isActive }
+      items { edges { node { ... on Message { text siblings { text generation { text } } } } } }
+    } }
+  }
+}"""
+
+
+# The page, the projects, the active branches and all branches, the lines, their items, their siblings, the runs of these.
+@pytest.mark.parametrize(("size", "cost"), [(0, 1), (1, 8), (10, 8)])
+async def test_nested_branches_and_siblings_cost_the_same_for_one_and_for_ten(
+    database: Database, services: Services, ann: Person, demo: DemoProvider, size: int, cost: int
+) -> None:
+    for number in range(size):
+        made = await ann.data(f'mutation {{ createProject(input: {{name: "{number}"}}) {{ project {{ id }} }} }}')
+        id = await ann.conversation(title=str(number), projectId=made["createProject"]["project"]["id"])
+        for text in ("Yes", "No"):
+            demo.enqueue(text)
+        await ann.events(await ann.run(id))
+        [message] = (
+            await ann.data(
+                "query($id: ID!) { conversation(id: $id) { items(last: 1) { edges { node { id } } } } }", id=id
+            )
+        )["conversation"]["items"]["edges"]
+        again = await ann.data(
+            "mutation($id: ID!) { regenerateMessage(input: {messageId: $id}) { generation { id } } }",
+            id=message["node"]["id"],
+        )
+        await ann.events(again["regenerateMessage"]["generation"]["id"])
+    reader = elsewhere(ann)
+    with statements(database) as sent:
+        found = (await reader.data(FORKS))["conversations"]["edges"]
+    assert len(sent) == cost, sent
+    assert len(found) == size
+    for number, edge in enumerate(found):
+        assert edge["node"]["project"] == {"name": str(size - 1 - number)}
+        assert [branch["isActive"] for branch in edge["node"]["branches"]] == [False, True]
+        assert edge["node"]["items"]["edges"][1]["node"] == {
+            "text": "No",
+            "siblings": [
+                {"text": "Yes", "generation": {"text": "Yes"}},
+                {"text": "No", "generation": {"text": "No"}},
+            ],
+        }
+
+
 async def test_many_roots_of_one_kind_are_read_at_once(database: Database, services: Services, ann: Person) -> None:
     ids = [await ann.conversation() for _ in range(10)]
     roots = " ".join(f'c{number}: conversation(id: "{id}") {{ id }}' for number, id in enumerate(ids))

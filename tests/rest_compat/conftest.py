@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 
 from db.base import Database
 from db.models import UsageRecord
+from engine.feed import Feed
 from engine.hub import LocalHub
 from engine.log import EventLog
 from engine.providers.base import Provider
@@ -96,14 +97,17 @@ async def running(
 ) -> AsyncIterator[Site]:
     """A site with these providers and the demo model, which says its words without a pause."""
     demo = DemoProvider(pace=0)
-    log = EventLog(database, LocalHub())
+    hub = LocalHub()
+    database.listeners.append(hub.wake)
+    log = EventLog(database, hub)
     writer = asyncio.create_task(log.run())
     signer = TokenSigner(Ed25519PrivateKey.generate())
     registry = Registry([*providers, demo], aliases=aliases or {})
     await registry.refresh()
     cursors = Cursors(signer.derive("cursors"))
     keyring = Keyring(database, Vault("m" * 32))
-    services = Services(database, Supervisor(log), registry, signer, cursors, SignIns(database), policy, keyring)
+    feed = Feed(database, hub)
+    services = Services(database, Supervisor(log), registry, signer, cursors, SignIns(database), policy, keyring, feed)
     # Not through the door that a policy may have closed.
     guest = await identity.guest_login(Call(replace(services, policy=OPEN), None))
     token = guest.access_token
@@ -116,6 +120,7 @@ async def running(
         ):
             yield Site(url, services, demo, client, sdk, token, log, ready)
     finally:
+        database.listeners.remove(hub.wake)
         await services.supervisor.close()
         await keyring.close()
         await log.flush()

@@ -45,6 +45,9 @@ async def test_conversation_is_given_bare_and_as_data(site: Site) -> None:
         "object": "conversation",
         "title": LATIN,
         "metadata": body["metadata"],
+        "is_archived": False,
+        "version": 1,
+        "active_branch": "MAIN",
         "created_at": found["created_at"],
         "updated_at": found["created_at"],
     }
@@ -136,6 +139,7 @@ async def test_message_is_stored_and_replied_to(site: Site) -> None:
         "content_text": "Hello! How are you?",
         "generation_id": found["generation_id"],
         "reply_id": found["reply_id"],
+        "version": 1,
         "created_at": found["created_at"],
         "updated_at": found["created_at"],
     }
@@ -160,6 +164,7 @@ async def test_message_is_stored_and_replied_to(site: Site) -> None:
         "reasoning_content": "Hm",
         "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}],
         "generation_id": found["generation_id"],
+        "version": 2,
         "created_at": reply["created_at"],
         "updated_at": reply["updated_at"],
     }

@@ -175,7 +175,7 @@ async def test_unknown_paths_and_methods_are_refused_in_json(site: Site) -> None
         assert _problem(await site.client.get(path)) == (404, "not_found", None)
     answer = await site.client.put("/v1/conversations")
     assert _problem(answer) == (405, "method_not_allowed", None)
-    assert sorted(answer.headers["allow"].split(", ")) == ["GET", "HEAD", "POST"]
+    assert sorted(answer.headers["allow"].split(", ")) == ["DELETE", "GET", "HEAD", "POST"]
 
 
 def test_operation_without_a_scope_is_refused_at_the_start() -> None:

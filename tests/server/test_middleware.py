@@ -59,6 +59,7 @@ async def talk(socket: WebSocket) -> None:
 ROUTES = [
     Route("/echo", echo, methods=["POST"]),
     Route("/things/{id}", echo, methods=["POST"]),
+    Route("/streamed", echo, methods=["POST"]),
     Route("/fault", fault),
     Route("/late", late_fault),
     Route("/deaf", deaf, methods=["POST"]),
@@ -80,7 +81,7 @@ async def ended() -> asyncio.Event:
 
 @pytest.fixture
 async def port(anyio_backend: str, ended: asyncio.Event) -> AsyncIterator[int]:
-    stack = middleware(body_limit=LIMIT, body_timeout=0.3, cors_origins=[PAGE])
+    stack = middleware(body_limit=LIMIT, body_timeout=0.3, cors_origins=[PAGE], streamed=["/streamed"])
     app = Starlette(routes=ROUTES, middleware=stack)
 
     async def watched(scope: Scope, receive: Receive, send: Send) -> None:
@@ -214,6 +215,15 @@ async def test_a_body_that_does_not_arrive_in_time_is_refused(port: int) -> None
     message = "The body must arrive within 0.3 seconds"
     expected = refusal("invalid_request_error", "request_timeout", message, answer["headers"]["x-request-id"])
     assert json.loads(answer["body"]) == expected
+
+
+async def test_a_streamed_body_may_be_large_but_must_not_stand_still(client: httpx2.AsyncClient, port: int) -> None:
+    answer = await client.post("/streamed", content=b"x" * (LIMIT * 2))
+    assert answer.json()["size"] == LIMIT * 2
+    stopped = await exchange(port, b"POST /streamed HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nslow")
+    assert stopped["status"] == 408
+    beyond = await exchange(port, b"POST /streamed HTTP/1.1\r\nhost: a\r\ncontent-length: 9999999999\r\n\r\n")
+    assert beyond["status"] == 413
 
 
 async def test_headers_over_the_limit_are_refused(client: httpx2.AsyncClient) -> None:
