@@ -156,22 +156,22 @@ async def newest_of(
     """The newest match in each of these conversations; items go before the title."""
     if not wanted.required or not conversation_ids:
         return {}
-    rank = func.row_number().over(
-        partition_by=SearchEntry.conversation_id,
-        order_by=[SearchEntry.item_id.is_(None), SearchEntry.created_at.desc(), _key_column().desc()],
-    )
-    ranked = (
+    # Found first and by themselves, as above: the matches are few, what was said in these conversations may be much.
+    found = (
         select(
             _key_column().label("id"),
             SearchEntry.conversation_id,
             SearchEntry.item_id,
             SearchEntry.kind,
             SearchEntry.created_at,
-            rank.label("rank"),
         )
-        .where(*_matching(wanted, Scope(user_id)), SearchEntry.conversation_id.in_(conversation_ids))
-        .subquery()
+        .where(*_matching(wanted, Scope(user_id)))
+        .cte("found")
+        .prefix_with("MATERIALIZED")
     )
+    order = [found.c.item_id.is_(None), found.c.created_at.desc(), found.c.id.desc()]
+    rank = func.row_number().over(partition_by=found.c.conversation_id, order_by=order)
+    ranked = select(found, rank.label("rank")).where(found.c.conversation_id.in_(conversation_ids)).subquery()
     rows = await session.execute(select(ranked).where(ranked.c.rank == 1))
     return {conv: Found(id, conv, item, EntryKind(kind), moment, 0) for id, conv, item, kind, moment, _ in rows}
 
