@@ -34,12 +34,14 @@ async def migrate(database: Database) -> None:
 
     Raises StorageError.
     """
-    for turn in range(_TURNS):
+    for turn in range(1, _TURNS + 1):
         try:
-            return await _take_turn(database)
+            await _take_turn(database)
         except StorageError as error:
-            if not error.is_busy or turn == _TURNS - 1:
+            if not error.is_busy or turn == _TURNS:
                 raise
+        else:
+            return
 
 
 async def _take_turn(database: Database) -> None:
