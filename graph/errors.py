@@ -18,6 +18,7 @@ from resolvers.errors import (
     Forbidden,
     GenerationFailed,
     InvalidInput,
+    Known,
     NotFound,
     RateLimited,
     TooLarge,
@@ -27,18 +28,6 @@ from resolvers.errors import (
 
 log = structlog.get_logger(__name__)
 
-# All of `resolvers.errors`, so that the match below can be checked for holes; a test holds the two together.
-Known = (
-    InvalidInput
-    | NotFound
-    | Conflict
-    | Unauthenticated
-    | Forbidden
-    | RateLimited
-    | TooLarge
-    | Unavailable
-    | GenerationFailed
-)
 Extensions = dict[str, object]
 _VALUE = re.compile(
     r"""(cannot\ represent\ [^:]*):\ .* | ,?\ found:\ .* | (?<=Value)\ .*(?=\ does\ not\ exist\ in\ ) | (?<=String)\ ['"].*""",

@@ -101,3 +101,17 @@ class GenerationFailed(PublicError):
         super().__init__(failure.message)
         self.failure = failure
         self.retry_after = retry_after
+
+
+# Each face maps all of them in one match, which the type checker holds to this list; a test holds the list to the classes.
+Known = (
+    InvalidInput
+    | NotFound
+    | Conflict
+    | Unauthenticated
+    | Forbidden
+    | RateLimited
+    | TooLarge
+    | Unavailable
+    | GenerationFailed
+)

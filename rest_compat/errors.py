@@ -18,6 +18,7 @@ from resolvers.errors import (
     Forbidden,
     GenerationFailed,
     InvalidInput,
+    Known,
     ModelNotFound,
     NotFound,
     PublicError,
@@ -25,19 +26,6 @@ from resolvers.errors import (
     TooLarge,
     Unauthenticated,
     Unavailable,
-)
-
-# All of `resolvers.errors`, so that the match below can be checked for holes; a test holds the two together.
-Known = (
-    InvalidInput
-    | NotFound
-    | Conflict
-    | Unauthenticated
-    | Forbidden
-    | RateLimited
-    | TooLarge
-    | Unavailable
-    | GenerationFailed
 )
 
 GENERATION_STATUS = {

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import AliasChoices
 
+from server.settings import Settings
 from tests.served import served
 
 ROOT = Path(__file__).parent.parent
@@ -97,3 +99,14 @@ def test_the_other_commands(address: str) -> None:
     said = run(["bash", "-euo", "pipefail"], script)
     assert '"object":"chat.completion"' in said.replace(" ", "")
     assert "data: [DONE]" in said
+
+
+def test_every_setting_is_explained() -> None:
+    names = {
+        str(name)
+        for field in Settings.model_fields.values()
+        if isinstance(field.validation_alias, AliasChoices)
+        for name in field.validation_alias.choices
+    }
+    assert len(names) > 30
+    assert {name for name in names if f"`{name}`" not in README} == set()

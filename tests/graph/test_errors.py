@@ -5,8 +5,8 @@ from graphql import GraphQLError
 from httpx2 import AsyncClient
 from structlog.testing import capture_logs
 
-from graph.errors import MASK, Known, located, without_values
-from resolvers.errors import PublicError
+from graph.errors import MASK, located, without_values
+from resolvers.errors import Known, PublicError
 from tests.graph import sample
 
 pytestmark = pytest.mark.anyio

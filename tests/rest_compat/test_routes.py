@@ -15,9 +15,9 @@ from engine.events import ErrorCode, Failure
 from resolvers import errors
 from resolvers.access import PUBLIC
 from resolvers.call import Policy
-from resolvers.errors import GenerationFailed, InvalidInput, PublicError
+from resolvers.errors import GenerationFailed, InvalidInput, Known, PublicError
 from rest_compat.endpoint import bare
-from rest_compat.errors import GENERATION_STATUS, Known, problem
+from rest_compat.errors import GENERATION_STATUS, problem
 from rest_compat.health import alive
 from rest_compat.routes import OPERATIONS
 from rest_compat.shapes import Status
