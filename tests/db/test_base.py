@@ -196,3 +196,15 @@ async def test_a_connection_that_was_closed_meanwhile_is_replaced(postgresql_dat
     async with database.read() as session:
         assert await session.scalar(backend) != first
     await database.close()
+
+
+def test_ids_sort_by_the_order_of_their_making() -> None:
+    made = [new_id("msg") for _ in range(5000)]
+    assert made == sorted(set(made))
+
+
+def test_ids_go_on_growing_when_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = new_id("msg")
+    monkeypatch.setattr("time.time_ns", lambda: 0)
+    second, third = new_id("msg"), new_id("msg")
+    assert first < second < third
