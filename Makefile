@@ -43,7 +43,7 @@ schema: $(VENV)/runtime.stamp
 	$(BIN)/loquent schema > schema.graphql.new
 	mv schema.graphql.new schema.graphql
 
-# A revision from what db/models.py has and the migrations have not: make migration ARGS='"add shares"'
+# A revision from what db/models/ has and the migrations have not: make migration ARGS='"add shares"'
 migration: $(VENV)/dev.stamp
 	$(BIN)/python -m db.migrate $(ARGS)
 

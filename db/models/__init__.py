@@ -1,0 +1,30 @@
+"""Every table. A face may read a row; only the noun files beside this package ask for one."""
+
+from db.models.conversations import MAIN as MAIN
+from db.models.conversations import Branch as Branch
+from db.models.conversations import Change as Change
+from db.models.conversations import Conversation as Conversation
+from db.models.conversations import Item as Item
+from db.models.conversations import ItemStatus as ItemStatus
+from db.models.conversations import Project as Project
+from db.models.conversations import SearchEntry as SearchEntry
+from db.models.conversations import Share as Share
+from db.models.generations import Cancellation as Cancellation
+from db.models.generations import EventBatch as EventBatch
+from db.models.generations import Generation as Generation
+from db.models.generations import GenerationStatus as GenerationStatus
+from db.models.generations import IdempotencyKey as IdempotencyKey
+from db.models.generations import Worker as Worker
+from db.models.people import ApiKey as ApiKey
+from db.models.people import AuditRecord as AuditRecord
+from db.models.people import AuthSession as AuthSession
+from db.models.people import Invite as Invite
+from db.models.people import ProviderKey as ProviderKey
+from db.models.people import RefreshToken as RefreshToken
+from db.models.people import Role as Role
+from db.models.people import User as User
+from db.models.people import UserSettings as UserSettings
+from db.models.usage import Budget as Budget
+from db.models.usage import BudgetPeriod as BudgetPeriod
+from db.models.usage import Reservation as Reservation
+from db.models.usage import UsageRecord as UsageRecord
