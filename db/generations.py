@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import TypedDict
 
 from sqlalchemy import insert, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
 
-from db.base import ReadSession, WriteSession
-from db.models import EventBatch, Generation, GenerationStatus, UsageRecord
+from db.base import ReadSession, WriteSession, new_id, now
+from db.models import EventBatch, Generation, UsageRecord
 
 
 class BatchRow(TypedDict):
@@ -26,6 +26,16 @@ async def get(session: ReadSession, id: str, user_id: str) -> Generation | None:
 async def by_ids(session: ReadSession, ids: Sequence[str], user_id: str) -> dict[str, Generation]:
     rows = await session.scalars(select(Generation).where(Generation.id.in_(ids), Generation.user_id == user_id))
     return {row.id: row for row in rows}
+
+
+async def billed(session: ReadSession, ids: Sequence[str], user_id: str) -> dict[str, UsageRecord]:
+    """The newest row of the ledger for each of these that has one."""
+    rows = await session.scalars(
+        select(UsageRecord)
+        .where(UsageRecord.generation_id.in_(ids), UsageRecord.user_id == user_id)
+        .order_by(UsageRecord.attempt)
+    )
+    return {row.generation_id: row for row in rows}
 
 
 async def active_by_conversations(session: ReadSession, ids: Sequence[str], user_id: str) -> dict[str, Generation]:
@@ -88,34 +98,16 @@ async def finish(session: WriteSession, id: str, attempt: int, values: Mapping[s
     await session.execute(
         update(Generation)
         .where(Generation.id == id, Generation.attempt == attempt, Generation.finished_at.is_(None))
-        .values(lease_until=None, **values)
+        .values(**values)
         .execution_options(synchronize_session=False)
     )
 
 
 async def record_usage(session: WriteSession, records: Sequence[Mapping[str, object]]) -> None:
-    await session.execute(insert(UsageRecord), [dict(record) for record in records])
-
-
-async def request_cancel(session: WriteSession, id: str, user_id: str, moment: datetime) -> None:
-    await session.execute(
-        update(Generation)
-        .where(Generation.id == id, Generation.user_id == user_id, Generation.finished_at.is_(None))
-        .values(cancel_requested_at=moment)
-        .execution_options(synchronize_session=False)
-    )
-
-
-async def abandoned(session: ReadSession, moment: datetime) -> Sequence[Generation]:
-    """Unfinished generations whose worker has let its lease run out."""
-    rows = await session.scalars(
-        select(Generation).where(
-            Generation.lease_until.is_not(None),
-            Generation.lease_until < moment,
-            Generation.status.in_((GenerationStatus.QUEUED, GenerationStatus.RUNNING)),
-        )
-    )
-    return rows.all()
+    """Appends these rows to the ledger, all with the same columns; an attempt that is billed already stays as it is."""
+    add = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    rows = [{"id": new_id("use"), "created_at": now(), **record} for record in records]
+    await session.execute(add(UsageRecord).on_conflict_do_nothing(), rows)
 
 
 async def take_over(session: WriteSession, id: str, attempt: int) -> bool:
@@ -128,15 +120,6 @@ async def take_over(session: WriteSession, id: str, attempt: int) -> bool:
         .execution_options(synchronize_session=False)
     )
     return taken is not None
-
-
-async def renew(session: WriteSession, ids: Sequence[str], worker_id: str, lease_until: datetime) -> None:
-    await session.execute(
-        update(Generation)
-        .where(Generation.id.in_(ids), Generation.worker_id == worker_id, Generation.finished_at.is_(None))
-        .values(lease_until=lease_until)
-        .execution_options(synchronize_session=False)
-    )
 
 
 async def is_over(session: ReadSession, id: str, after: int) -> bool:

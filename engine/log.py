@@ -8,120 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from functools import partial
 
 import structlog
-from sqlalchemy.exc import IntegrityError
 
 from db import generations
-from db.base import Sessions, StorageError, WriteSession
+from db.base import Sessions, StorageError
 from engine import replay
-from engine.events import GenerationEvent, Terminal, encode, is_terminal
-from engine.hub import Hub
+from engine.events import GenerationEvent, encode, is_terminal
+from engine.hub import Hub, LocalHub, Watch
+from engine.journal import Journal
+from engine.mirror import Mirror
+from engine.ring import Batch, Ring
 
 _log = structlog.get_logger()
 
-Settle = Callable[[WriteSession], Awaitable[None]]
-
 SHORTEST_PAUSE = 0.005
 LONGEST_PAUSE = 0.05
-RING_EVENTS = 4096
-POLL = 1.0
-
-
-class Journal:
-    """The log of one generation that runs in this process. Numbers are given here, and only here."""
-
-    __slots__ = ("_done", "_kept", "_log", "attempt", "committed", "generation_id", "is_durable", "is_lost", "last_seq",
-                 "on_lost", "pending", "ring", "settle", "usage")  # fmt: skip
-
-    def __init__(self, log: EventLog, generation_id: str, attempt: int, *, is_durable: bool) -> None:
-        self._log = log
-        self.generation_id = generation_id
-        self.attempt = attempt
-        self.is_durable = is_durable
-        self.is_lost = False
-        self.last_seq = 0
-        self.committed = 0
-        self.pending: list[GenerationEvent] = []
-        self.ring: list[list[GenerationEvent]] = []
-        self._kept = 0
-        self.settle: Settle | None = None
-        self.usage: Mapping[str, object] | None = None
-        self.on_lost: Callable[[], None] | None = None
-        self._done: asyncio.Future[None] | None = None
-
-    def append(self, events: Iterable[GenerationEvent]) -> None:
-        """Numbers the events and hands them to the writer; they are visible once committed."""
-        number = self.last_seq
-        pending = self.pending
-        for event in events:
-            number += 1
-            event.seq = number
-            pending.append(event)
-        self.last_seq = number
-        self._log.notice(self)
-
-    async def finish(
-        self, event: Terminal, settle: Settle | None = None, usage: Mapping[str, object] | None = None
-    ) -> None:
-        """Appends the last event and returns once it is committed; at once when the journal is lost.
-
-        In the same transaction, `settle` writes the end of the generation and `usage` becomes its row of the ledger.
-        """
-        self.settle = settle
-        self.usage = usage
-        self._done = asyncio.get_running_loop().create_future()
-        self.append((event,))
-        if not self.is_lost:
-            await self._done
-
-    async def drained(self) -> None:
-        """Returns once nothing is pending: holds a model back that is faster than the database for long."""
-        await self._log.drained(self)
-
-    def publish(self, events: list[GenerationEvent]) -> None:
-        """Makes committed events visible in this process."""
-        self.ring.append(events)
-        self._kept += len(events)
-        while self.is_durable and self._kept > RING_EVENTS and len(self.ring) > 1:
-            self._kept -= len(self.ring.pop(0))
-        self.committed = events[-1].seq
-        if self._done is not None and not self._done.done() and is_terminal(events[-1]):
-            self._done.set_result(None)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the terminal event is visible."""
-        return bool(self.ring) and is_terminal(self.ring[-1][-1])
-
-    def after(self, number: int) -> list[GenerationEvent] | None:
-        """The events past `number` that are kept here; None when older ones are needed from the database."""
-        if number >= self.committed:
-            return []
-        if number + 1 < self.ring[0][0].seq:
-            return None
-        # From the end: a follower is nearly always at the last batch or the one before it.
-        index = len(self.ring) - 1
-        while self.ring[index][0].seq > number + 1:
-            index -= 1
-        batch = self.ring[index]
-        offset = number + 1 - batch[0].seq
-        if index == len(self.ring) - 1:
-            return batch[offset:] if offset else batch
-        found = batch[offset:]
-        for later in self.ring[index + 1 :]:
-            found.extend(later)
-        return found
-
-    def lose(self) -> None:
-        """Ends a journal whose generation now belongs to another worker or to nobody; nothing more is stored."""
-        self.is_lost = True
-        self.pending.clear()
-        if self.on_lost is not None:
-            self.on_lost()
-        if self._done is not None and not self._done.done():
-            self._done.set_result(None)
 
 
 class EventLog:
@@ -130,7 +34,10 @@ class EventLog:
     def __init__(self, database: Sessions, hub: Hub) -> None:
         self._database = database
         self._hub = hub
+        # Who follows in this process; the hub is for the others.
+        self._nearby = LocalHub()
         self._journals: dict[str, Journal] = {}
+        self._mirrors: dict[str, Mirror] = {}
         self._dirty: dict[str, Journal] = {}
         self._ledger: list[Mapping[str, object]] = []
         self._work = asyncio.Event()
@@ -138,7 +45,7 @@ class EventLog:
         self._round: asyncio.Future[None] | None = None
 
     def open(self, generation_id: str, attempt: int, *, is_durable: bool) -> Journal:
-        journal = Journal(self, generation_id, attempt, is_durable=is_durable)
+        journal = Journal(generation_id, attempt, self.notice, self.drained, is_durable=is_durable)
         self._journals[generation_id] = journal
         return journal
 
@@ -159,7 +66,7 @@ class EventLog:
             return
         events, journal.pending = journal.pending, []
         journal.publish(events)
-        self._hub.wake(journal.generation_id, journal.committed)
+        self._wake(journal.generation_id, journal.committed)
 
     def record(self, usage: Mapping[str, object]) -> None:
         """Writes a ledger row with the next commit."""
@@ -168,6 +75,11 @@ class EventLog:
 
     async def drained(self, journal: Journal) -> None:
         while journal.pending and not journal.is_lost:
+            await self._next_round()
+
+    async def recorded(self) -> None:
+        """Returns once every row of the ledger that was given so far is committed."""
+        while self._ledger or self._is_committing:
             await self._next_round()
 
     async def flush(self) -> None:
@@ -240,16 +152,14 @@ class EventLog:
             except Exception:  # noqa: BLE001 - as above
                 _log.exception("generation lost", generation_id=journal.generation_id)
                 journal.lose()
-                self._hub.wake(journal.generation_id, journal.last_seq + 1)
-        for index, record in enumerate(ledger):
-            try:
-                await self._write([], [record])
-            except StorageError:
-                self._put_back([], ledger[index:])
-                raise
-            except IntegrityError:
-                # It is there already: whoever took the generation over has written it.
-                continue
+                self._wake(journal.generation_id, journal.last_seq + 1)
+        try:
+            await self._write([], ledger)
+        except StorageError:
+            self._put_back([], ledger)
+            raise
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("usage lost", rows=len(ledger))
 
     async def _write(self, journals: Sequence[Journal], ledger: Sequence[Mapping[str, object]]) -> None:
         batches = {journal.generation_id: (journal, journal.pending[:]) for journal in journals if journal.pending}
@@ -277,39 +187,102 @@ class EventLog:
     def _reveal(self, journal: Journal, events: list[GenerationEvent], *, is_live: bool) -> None:
         if not is_live:
             journal.lose()
-            self._hub.wake(journal.generation_id, journal.last_seq + 1)
+            self._wake(journal.generation_id, journal.last_seq + 1)
             return
         del journal.pending[: len(events)]
         journal.publish(events)
-        self._hub.wake(journal.generation_id, journal.committed)
+        self._wake(journal.generation_id, journal.committed)
 
-    async def follow(self, generation_id: str, after: int) -> AsyncGenerator[list[GenerationEvent]]:
+    def _wake(self, generation_id: str, number: int) -> None:
+        self._nearby.wake(generation_id, number)
+        self._hub.wake(generation_id, number)
+
+    async def follow(self, generation_id: str, after: int) -> AsyncGenerator[Batch]:
         """The events past `after`, in order, in the batches in which they became visible; ends after the terminal one.
 
-        Whoever is more than `replay.FAR` events behind gets one Snapshot instead of them. The lists are shared by all
+        Whoever is more than `replay.FAR` events behind gets one Snapshot instead of them. The batches are shared by all
         followers: read them, never change them. Ends without a terminal event only when that
         is not past `after`, or when the generation is gone (deleted, or taken over and pruned).
         """
-        journal = self._journals.get(generation_id)
-        with self._hub.watch(generation_id) as watch:
-            while True:
-                if journal is not None and journal.is_lost:
-                    journal = None
-                kept = journal.after(after) if journal is not None else None
-                events = kept if kept is not None else await replay.events_after(self._database, generation_id, after)
-                if events:
-                    after = events[-1].seq
-                    yield events
-                    if is_terminal(events[-1]):
-                        return
-                elif journal is not None and journal.is_over:
+        with self._nearby.watch(generation_id) as watch:
+            journal = self._journals.get(generation_id)
+            if journal is not None:
+                async with contextlib.aclosing(self._written_here(journal, watch, after)) as batches:
+                    async for batch in batches:
+                        after = batch[-1].seq
+                        yield batch
+                if not journal.is_lost:
                     return
-                elif journal is not None:
-                    await watch.beyond(after)
-                elif await replay.is_over(self._database, generation_id, after):
+            async with contextlib.aclosing(self._written_elsewhere(generation_id, watch, after)) as batches:
+                async for batch in batches:
+                    yield batch
+
+    async def _written_here(self, journal: Journal, watch: Watch, after: int) -> AsyncGenerator[Batch]:
+        """Ends after the terminal event, or when the journal is lost."""
+        while not journal.is_lost:
+            batch = await self._past(journal.ring, journal.generation_id, after)
+            if batch:
+                after = batch[-1].seq
+                yield batch
+                if is_terminal(batch[-1]):
+                    return
+            elif journal.ring.is_over:
+                return
+            else:
+                await watch.beyond(after)
+
+    async def _written_elsewhere(self, generation_id: str, watch: Watch, after: int) -> AsyncGenerator[Batch]:
+        """First what is stored, each follower for itself; then what comes, read once for all of them."""
+        mirror: Mirror | None = None
+        with contextlib.ExitStack() as stack:
+            while True:
+                batch = await self._past(mirror.ring if mirror is not None else None, generation_id, after)
+                if batch:
+                    after = batch[-1].seq
+                    yield batch
+                    if is_terminal(batch[-1]):
+                        return
+                elif mirror is not None and not mirror.is_ended:
+                    await watch.beyond(max(after, watch.number))
+                elif mirror is not None or await replay.is_over(self._database, generation_id, after):
                     return
                 else:
-                    # It runs in another process: without a shared hub, look again before long.
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(POLL):
-                            await watch.beyond(max(after, watch.number))
+                    mirror = stack.enter_context(self._mirrored(generation_id, after))
+
+    async def _past(self, ring: Ring | None, generation_id: str, after: int) -> Batch:
+        """The next events past `after`, none when there are none yet: from memory, else from the database."""
+        batch = ring.after(after) if ring is not None else None
+        if batch is None:
+            batch = Batch(await replay.events_after(self._database, generation_id, after))
+        return batch
+
+    @contextlib.contextmanager
+    def _mirrored(self, generation_id: str, after: int) -> Generator[Mirror]:
+        mirror = self._mirrors.get(generation_id)
+        if mirror is None:
+            mirror = self._mirrors[generation_id] = Mirror(self._database, self._hub, generation_id, after)
+            mirror.task = asyncio.get_running_loop().create_task(mirror.run(partial(self._told, mirror)))
+        mirror.followers += 1
+        try:
+            yield mirror
+        finally:
+            mirror.followers -= 1
+            if not mirror.followers:
+                del self._mirrors[generation_id]
+                if mirror.task is not None:
+                    mirror.task.cancel()
+
+    def _told(self, mirror: Mirror) -> None:
+        self._nearby.wake(mirror.generation_id, mirror.ring.last + mirror.is_ended)
+
+    async def ended(self, generation_id: str) -> None:
+        """Returns once nothing more will come of a generation, wherever it runs."""
+        async with self._database.read() as session:
+            last = await generations.last_stored(session, generation_id)
+        async with contextlib.aclosing(self.follow(generation_id, last)) as batches:
+            async for _ in batches:
+                pass
+
+    def viewed_elsewhere(self) -> dict[str, int]:
+        """How many follow here what other processes run, by generation."""
+        return {id: mirror.followers for id, mirror in self._mirrors.items()}

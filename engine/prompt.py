@@ -57,7 +57,9 @@ def said(text: str, reasoning: str, tool_calls: Sequence[ToolCallDelta]) -> list
         parts.append({"type": "reasoning", "text": reasoning})
     if text:
         parts.append({"type": "text", "text": text})
-    parts += [
-        {"type": "tool_call", "id": call.id, "name": call.name, "arguments": call.arguments} for call in tool_calls
-    ]
-    return parts
+    return parts + calls(tool_calls)
+
+
+def calls(tool_calls: Sequence[ToolCallDelta]) -> list[dict[str, object]]:
+    """Tool calls as they are stored."""
+    return [{"type": "tool_call", "id": call.id, "name": call.name, "arguments": call.arguments} for call in tool_calls]

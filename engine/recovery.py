@@ -1,17 +1,18 @@
-"""Leases: those of this process are renewed, and generations whose worker let its own run out are ended for it.
+"""Ends generations whose worker is lost.
 
 The model call is never run again: what was said is kept, and the generation ends as failed with `worker_lost`.
 """
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Protocol
 
 import structlog
 
 from db import feed, generations, items
-from db.base import Sessions, StorageError, WriteSession, now
+from db.base import Sessions, WriteSession, now
 from db.models import Generation, GenerationStatus, ItemStatus
 from engine import prompt
 from engine.events import (
@@ -28,49 +29,78 @@ from engine.events import (
     encode,
 )
 from engine.hub import Hub
-from engine.supervisor import LEASE, Supervisor
 from engine.transcript import Transcript
 
 _log = structlog.get_logger()
 
-PERIOD = 5.0
 LOST = Failure(ErrorCode.WORKER_LOST, "The server that ran this generation was lost", is_retryable=True)
 
 
-async def keep_leases(database: Sessions, hub: Hub, supervisor: Supervisor) -> None:
-    """Runs until cancelled. The database may go away and come back meanwhile."""
-    while True:
-        try:
-            await renew(database, supervisor)
-            await recover(database, hub)
-        except StorageError as error:
-            _log.warning("leases not kept", error=str(error))
-        await asyncio.sleep(PERIOD)
+class LastSeen(Protocol):
+    """What is known of a run from its worker's last beat; `cost` in nanos. One that is not durable has left no row."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def credential_id(self) -> str | None: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def provider(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def cost(self) -> int | None: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def is_durable(self) -> bool: ...
 
 
-async def renew(database: Sessions, supervisor: Supervisor) -> None:
-    ids = supervisor.leased()
-    if ids:
-        async with database.write() as session:
-            await generations.renew(session, ids, supervisor.worker_id, now() + LEASE)
+async def recover(database: Sessions, hub: Hub, lost: Sequence[Generation], seen: Sequence[LastSeen] = ()) -> int:
+    """Ends these, each for itself, and bills those that left no row for what was seen of them; how many were to be ended.
 
-
-async def recover(database: Sessions, hub: Hub) -> int:
-    """Ends every generation whose lease has run out; tells how many."""
-    async with database.read() as session:
-        abandoned = await generations.abandoned(session, now())
-    for generation in abandoned:
+    Raises StorageError.
+    """
+    ended = 0
+    costs = {run.id: run.cost for run in seen}
+    ephemeral = [run for run in seen if not run.is_durable]
+    for generation in lost:
         last = 0
         async with database.write() as session:
             if await generations.take_over(session, generation.id, generation.attempt):
-                last = await _end(session, generation)
+                last = await _end(session, generation, costs.get(generation.id))
         if last:
+            ended += 1
             hub.wake(generation.id, last)
             _log.warning("generation recovered", generation_id=generation.id, worker_id=generation.worker_id)
-    return len(abandoned)
+    if ephemeral:
+        async with database.write() as session:
+            await generations.record_usage(session, [_estimate(one) for one in ephemeral])
+    return ended
 
 
-async def _end(session: WriteSession, generation: Generation) -> int:
+def _estimate(run: LastSeen) -> Mapping[str, object]:
+    return {
+        "generation_id": run.id,
+        "attempt": run.attempt,
+        "user_id": run.user_id,
+        "credential_id": run.credential_id,
+        "model": run.model,
+        "provider": run.provider,
+        "status": GenerationStatus.FAILED,
+        "completion_tokens": run.tokens,
+        "provenance": Provenance.ESTIMATED if run.tokens else Provenance.UNKNOWN,
+        "cost_nanos": run.cost,
+        "duration_ms": round(run.seconds * 1000),
+    }
+
+
+async def _end(session: WriteSession, generation: Generation, cost: int | None) -> int:
     """Writes the end of a lost generation; the number of its last event."""
     said = Transcript()
     batches = await generations.batches_after(session, generation.id, 0)
@@ -88,6 +118,7 @@ async def _end(session: WriteSession, generation: Generation) -> int:
     values: dict[str, object] = {
         "text": said.text,
         "reasoning": said.reasoning,
+        "tool_calls": prompt.calls(said.tool_calls),
         "status": GenerationStatus.FAILED,
         "last_seq": end.seq,
         "error_code": LOST.code,
@@ -95,6 +126,7 @@ async def _end(session: WriteSession, generation: Generation) -> int:
         "error_is_retryable": LOST.is_retryable,
         "completion_tokens": usage.completion_tokens,
         "usage_provenance": usage.provenance,
+        "cost_nanos": cost,
         "finished_at": moment,
     }
     await generations.finish(session, generation.id, attempt, values)
@@ -105,12 +137,14 @@ async def _end(session: WriteSession, generation: Generation) -> int:
                 "generation_id": generation.id,
                 "attempt": generation.attempt,
                 "user_id": generation.user_id,
+                "credential_id": generation.credential_id,
+                "conversation_id": generation.conversation_id,
                 "model": generation.model,
                 "provider": generation.provider,
                 "status": GenerationStatus.FAILED,
-                "prompt_tokens": 0,
                 "completion_tokens": usage.completion_tokens,
                 "provenance": usage.provenance,
+                "cost_nanos": cost,
             }
         ],
     )

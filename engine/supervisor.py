@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Generator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from enum import StrEnum
+from collections.abc import AsyncGenerator, Sequence
 from typing import assert_never
 
 import anyio
@@ -18,155 +15,27 @@ import structlog
 
 from db import feed, generations, items
 from db.base import StorageError, WriteSession, new_id, now
-from db.models import Generation, GenerationStatus, ItemStatus
+from db.models import GenerationStatus, ItemStatus
 from engine import prompt, turn
-from engine.events import (
-    Cancelled,
-    Completed,
-    ErrorCode,
-    Failed,
-    Failure,
-    FinishReason,
-    GenerationEvent,
-    Incomplete,
-    Started,
-    Terminal,
-    Usage,
-)
-from engine.log import EventLog, Journal
-from engine.providers.base import ChatRequest, Provider, UpstreamError
-from engine.transcript import Transcript
+from engine.events import Cancelled, Completed, ErrorCode, Failed, Failure, FinishReason, Incomplete, Started, Terminal
+from engine.log import EventLog
+from engine.providers.base import UpstreamError
+from engine.ring import Batch
+from engine.run import Run, Spec
 
 _log = structlog.get_logger()
 
-LEASE = timedelta(seconds=15)
 DEADLINE = 1800.0
 LINGER = 30.0
 CANCEL_WAIT = 5.0
-
-
-class OnDisconnect(StrEnum):
-    """What becomes of a generation when its last viewer leaves."""
-
-    CONTINUE = "continue"
-    CANCEL = "cancel"
-    CANCEL_AFTER = "cancel_after"
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """All that a run needs to know. `grace` in seconds, for CANCEL_AFTER. An ephemeral run (not durable) leaves one ledger row."""
-
-    id: str
-    user_id: str
-    model: str
-    provider: Provider
-    request: ChatRequest
-    conversation_id: str | None = None
-    item_id: str | None = None
-    on_disconnect: OnDisconnect = OnDisconnect.CONTINUE
-    grace: float = 0.0
-    is_durable: bool = True
-    attempt: int = 1
-    created_at: datetime = field(default_factory=now)
-
-
-class Run:
-    """One generation while this process runs it, and for a short while after."""
-
-    __slots__ = ("_grace", "_owner", "_stop", "_viewers", "failure", "finished", "finished_at", "journal", "retry_after", "scope",
-                 "spec", "status", "tap", "task", "transcript", "usage")  # fmt: skip
-
-    def __init__(self, spec: Spec, journal: Journal) -> None:
-        self.spec = spec
-        self.journal = journal
-        self.transcript = Transcript()
-        self.tap = turn.Tap() if spec.request.wants_raw else None
-        self.status = GenerationStatus.RUNNING
-        self.usage = Usage()
-        self.failure: Failure | None = None
-        self.retry_after: float | None = None
-        self.finished_at: datetime | None = None
-        self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.scope = anyio.CancelScope()
-        self.task: asyncio.Task[None] | None = None
-        self._stop: Terminal | None = None
-        self._viewers = 0
-        self._grace: asyncio.TimerHandle | None = None
-
-    def stop(self, event: Terminal) -> None:
-        """Ends the run with this event unless it has ended by itself. Harmless when repeated."""
-        if self._stop is None and not self.status.is_terminal:
-            self._stop = event
-            self.scope.cancel()
-
-    @property
-    def stopped(self) -> Terminal | None:
-        return self._stop
-
-    async def ended(self) -> None:
-        """Returns once the last event is committed."""
-        await asyncio.shield(self.finished)
-
-    @contextlib.contextmanager
-    def viewed(self) -> Generator[None]:
-        """Counts a viewer; when the last one leaves a running generation, its ownership decides."""
-        self._viewers += 1
-        if self._grace is not None:
-            self._grace.cancel()
-            self._grace = None
-        try:
-            yield
-        finally:
-            self._viewers -= 1
-            if not self._viewers and not self.status.is_terminal:
-                self._left()
-
-    def _left(self) -> None:
-        if self.spec.on_disconnect is OnDisconnect.CANCEL:
-            self.stop(Cancelled())
-        elif self.spec.on_disconnect is OnDisconnect.CANCEL_AFTER:
-            self._grace = asyncio.get_running_loop().call_later(self.spec.grace, self.stop, Cancelled())
-
-    def record(self) -> Generation:
-        """The generation as it stands, in the shape of its row."""
-        spec = self.spec
-        return Generation(
-            id=spec.id,
-            user_id=spec.user_id,
-            conversation_id=spec.conversation_id,
-            item_id=spec.item_id,
-            model=spec.model,
-            provider=spec.provider.name,
-            status=self.status,
-            on_disconnect=spec.on_disconnect,
-            attempt=spec.attempt,
-            last_seq=self.journal.committed,
-            text=self.transcript.text,
-            reasoning=self.transcript.reasoning,
-            created_at=spec.created_at,
-            finished_at=self.finished_at,
-            **self.result(),
-        )
-
-    def result(self) -> dict[str, object]:
-        """What the row says of the end, as far as it is known."""
-        finish = self.transcript.finish_reason
-        if self.status is GenerationStatus.CANCELLED:
-            finish = FinishReason.CANCELLED
-        return {
-            "finish_reason": finish,
-            "error_code": self.failure.code if self.failure else None,
-            "error_message": self.failure.message if self.failure else None,
-            "error_is_retryable": self.failure.is_retryable if self.failure else None,
-            "prompt_tokens": self.usage.prompt_tokens,
-            "completion_tokens": self.usage.completion_tokens,
-            "usage_provenance": self.usage.provenance if self.status.is_terminal else None,
-        }
+STOPPED = Failure(ErrorCode.WORKER_LOST, "The server was stopped", is_retryable=True)
 
 
 class Supervisor:
-    """Made inside the running loop; `close()` ends what still runs."""
+    """Made inside the running loop; `close()` ends what still runs.
+
+    `has_neighbours`: other processes share the database, and their viewers count too.
+    """
 
     def __init__(self, log: EventLog, *, worker_id: str | None = None) -> None:
         self.log = log
@@ -174,6 +43,7 @@ class Supervisor:
         self._runs: dict[str, Run] = {}
         self._held: dict[str, set[str]] = {}
         self._is_closing = False
+        self.has_neighbours = False
 
     def find(self, id: str) -> Run | None:
         return self._runs.get(id)
@@ -182,9 +52,9 @@ class Supervisor:
     def running(self) -> int:
         return sum(not run.status.is_terminal for run in self._runs.values())
 
-    def leased(self) -> list[str]:
-        """The durable generations that run here."""
-        return [id for id, run in self._runs.items() if run.spec.is_durable and not run.status.is_terminal]
+    def active(self) -> Sequence[Run]:
+        """All that runs here now."""
+        return [run for run in self._runs.values() if not run.status.is_terminal]
 
     def hold(self, user_id: str, id: str, most: int) -> bool:
         """Keeps a place for a run that will start; False when the user has `most` already (0: there is no most).
@@ -209,7 +79,7 @@ class Supervisor:
         """Starts a run whose row, if it is durable, is already committed."""
         self.hold(spec.user_id, spec.id, 0)
         journal = self.log.open(spec.id, spec.attempt, is_durable=spec.is_durable)
-        run = Run(spec, journal)
+        run = Run(spec, journal, self.worker_id, is_shared=self.has_neighbours)
         journal.on_lost = lambda: run.stop(Cancelled())
         self._runs[spec.id] = run
         journal.append((Started(model=spec.model),))
@@ -246,14 +116,15 @@ class Supervisor:
         self.let_go(spec.user_id, spec.id)
         run.usage = event.usage = run.transcript.bill(spec.request.messages)
         run.status, run.finished_at = _status(event), now()
+        run.ownership.close()
         if isinstance(event, Failed):
             run.failure = event.failure
         if not spec.is_durable:
             run.journal.append((event,))
         elif not run.journal.is_lost:
-            await run.journal.finish(event, lambda session: self._settle(run, session), _ledger_row(run))
+            await run.journal.finish(event, lambda session: self._settle(run, session), run.bill())
         if not spec.is_durable or run.journal.is_lost:
-            self.log.record(_ledger_row(run))
+            self.log.record(run.bill())
         run.finished.set_result(None)
         _log.info(
             "generation",
@@ -274,6 +145,7 @@ class Supervisor:
         last_seq = run.journal.last_seq
         said = run.transcript
         values = run.result() | {"status": run.status, "text": said.text, "reasoning": said.reasoning}
+        values["tool_calls"] = prompt.calls(said.tool_calls)
         await generations.finish(session, spec.id, spec.attempt, values | {"last_seq": last_seq, "finished_at": moment})
         if spec.item_id is not None and spec.conversation_id is not None:
             is_whole = run.status is GenerationStatus.COMPLETED
@@ -298,10 +170,10 @@ class Supervisor:
                 await run.ended()
         return True
 
-    async def follow(self, id: str, after: int) -> AsyncGenerator[list[GenerationEvent]]:
+    async def follow(self, id: str, after: int) -> AsyncGenerator[Batch]:
         """The log past `after` as a viewer sees it: leaving counts. See EventLog.follow."""
         run = self._runs.get(id)
-        with run.viewed() if run is not None else contextlib.nullcontext():
+        with run.ownership.viewed() if run is not None else contextlib.nullcontext():
             async with contextlib.aclosing(self.log.follow(id, after)) as batches:
                 async for batch in batches:
                     yield batch
@@ -311,7 +183,7 @@ class Supervisor:
         self._is_closing = True
         tasks = []
         for run in list(self._runs.values()):
-            run.stop(Failed(failure=Failure(ErrorCode.WORKER_LOST, "The server was stopped", is_retryable=True)))
+            run.stop(Failed(failure=STOPPED))
             if run.task is not None:
                 tasks.append(run.task)
         if tasks:
@@ -332,17 +204,3 @@ def _status(event: Terminal) -> GenerationStatus:
             return GenerationStatus.CANCELLED
         case _:
             assert_never(event)
-
-
-def _ledger_row(run: Run) -> Mapping[str, object]:
-    return {
-        "generation_id": run.spec.id,
-        "attempt": run.spec.attempt,
-        "user_id": run.spec.user_id,
-        "model": run.spec.model,
-        "provider": run.spec.provider.name,
-        "status": run.status,
-        "prompt_tokens": run.usage.prompt_tokens,
-        "completion_tokens": run.usage.completion_tokens,
-        "provenance": run.usage.provenance,
-    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from engine.events import ErrorCode
-from engine.log import Journal
+from engine.journal import Journal
 from engine.providers.base import ChatRequest, Provider, UpstreamError
 from engine.transcript import Transcript
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from db import accounts
 from db.base import ReadSession, Sessions, WriteSession
 from engine.feed import Feed
+from engine.fleet import Fleet
 from engine.providers.registry import Registry
 from engine.supervisor import Supervisor
 from engine.views import Views
@@ -53,6 +54,7 @@ class Services:
     policy: Policy
     keyring: Keyring
     feed: Feed
+    fleet: Fleet
     is_ready: Callable[[], Awaitable[bool]] = _always
     limiter: Limiter = field(default_factory=Limiter)
     passwords: Passwords = field(default_factory=Passwords)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,19 +11,21 @@ from db import branches, conversations, feed, generations, items, search
 from db.base import now
 from db.models import Conversation, Generation, GenerationStatus, Item
 from engine import prompt
-from engine.events import GenerationEvent
+from engine.ownership import OnDisconnect as OnDisconnect
 from engine.providers.base import ChatRequest
-from engine.supervisor import OnDisconnect as OnDisconnect
-from engine.supervisor import Run as Run
-from engine.supervisor import Spec
-from resolvers import catalog, provider_keys, replies, settings, titles
+from engine.ring import Batch
+from engine.run import Run as Run
+from engine.run import Spec
+from engine.supervisor import CANCEL_WAIT
+from resolvers import catalog, provider_keys, replies, runs, settings, titles
 from resolvers.access import READ, WRITE, require
 from resolvers.call import Call
-from resolvers.caller import Caller
 from resolvers.contents import NewItem
 from resolvers.errors import InvalidInput, NotFound
 from resolvers.parameters import check_messages, check_parameters
 from resolvers.replies import Options as Options
+from resolvers.runs import by_ids as by_ids
+from resolvers.runs import get as get
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,40 +126,19 @@ async def complete(
                 request=request,
                 on_disconnect=OnDisconnect.CANCEL,
                 is_durable=False,
+                credential_id=caller.credential_id,
+                prices=entry.info.prices,
             )
         )
 
 
-def observe(call: Call, run: Run) -> AsyncGenerator[list[GenerationEvent]]:
+def observe(call: Call, run: Run) -> AsyncGenerator[Batch]:
     """All that a run of `complete` says, from its start; leaving ends the run.
 
     To be iterated at once, before anything else is awaited: nothing of such a run is kept beyond its end. The lists are
     shared: read, never change them.
     """
     return call.services.supervisor.follow(run.spec.id, 0)
-
-
-async def get(call: Call, id: str) -> Generation | None:
-    """As it stands now; None when there is none, or it is another's."""
-    return (await by_ids(call, [id]))[0]
-
-
-async def by_ids(call: Call, ids: Sequence[str]) -> list[Generation | None]:
-    """Those that run here are answered from memory, the rest in one statement."""
-    return await _by_ids(call, require(call, READ), ids)
-
-
-async def _by_ids(call: Call, caller: Caller, ids: Sequence[str]) -> list[Generation | None]:
-    found: dict[str, Generation] = {}
-    for id in ids:
-        run = call.services.supervisor.find(id)
-        if run is not None and run.spec.user_id == caller.user_id:
-            found[id] = run.record()
-    missing = [id for id in ids if id not in found]
-    if missing:
-        async with call.read() as session:
-            found |= await generations.by_ids(session, missing, caller.user_id)
-    return [found.get(id) for id in ids]
 
 
 async def active_by_conversations(call: Call, conversation_ids: Sequence[str]) -> list[Generation | None]:
@@ -173,28 +156,42 @@ async def active_by_conversations(call: Call, conversation_ids: Sequence[str]) -
 
 
 async def cancel(call: Call, id: str) -> Generation:
-    """Stops a run and answers with how it ended; one that has ended stays as it was. Raises NotFound."""
+    """Stops a run, wherever it runs, and answers with how it ended; one that has ended stays as it was. Raises NotFound."""
     caller = require(call, WRITE)
-    [found] = await _by_ids(call, caller, [id])
-    if found is None:
+    [found] = await runs.of_user(call, caller.user_id, [id])
+    if found is None and not call.services.supervisor.has_neighbours:
         raise NotFound("generation", id, field="id")
-    if GenerationStatus(found.status).is_terminal:
+    if found is not None and GenerationStatus(found.status).is_terminal:
         return found
-    if not await call.services.supervisor.cancel(id):
-        async with call.write() as session:
-            await generations.request_cancel(session, id, caller.user_id, now())
-    return (await _by_ids(call, caller, [id]))[0] or found
+    if not (found is not None and await call.services.supervisor.cancel(id)):
+        await _cancel_elsewhere(call, id, caller.user_id)
+    ended = (await runs.of_user(call, caller.user_id, [id]))[0] or found
+    if ended is None:
+        raise NotFound("generation", id, field="id")
+    return ended
 
 
-async def follow(call: Call, id: str, after: int = 0) -> AsyncGenerator[list[GenerationEvent]]:
+async def _cancel_elsewhere(call: Call, id: str, user_id: str) -> None:
+    """Returns once the run has ended, or should have."""
+    await call.services.fleet.cancel(id, user_id)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CANCEL_WAIT):
+            await call.services.fleet.obeyed(id)
+
+
+async def follow(call: Call, id: str, after: int = 0) -> AsyncGenerator[Batch]:
     """The events past `after`, then live ones, ending after the terminal one.
 
-    Raises NotFound, and InvalidInput for an `after` that no event has had. The lists are shared: read, never change them.
+    Raises NotFound, also for a run of which nothing was stored, unless it runs in this process; and InvalidInput for an
+    `after` that no event has had. The batches are shared: read, never change them.
     """
-    found = await get(call, id)
+    found = await runs.get(call, id)
     if found is None:
         raise NotFound("generation", id, field="id")
-    is_known = GenerationStatus(found.status).is_terminal or call.services.supervisor.find(id) is not None
+    is_here = call.services.supervisor.find(id) is not None
+    if not is_here and not found.last_seq and not found.has_events:
+        raise NotFound("events of the generation", id, field="id", hint="; only those of stored generations are kept")
+    is_known = GenerationStatus(found.status).is_terminal or is_here
     if after < 0 or (is_known and after > found.last_seq):
         raise InvalidInput("after must be the number of an event of this generation", field="after")
     return call.services.supervisor.follow(id, after)

@@ -13,9 +13,10 @@ from db.base import ReadSession, WriteSession, new_id
 from db.branches import Line
 from db.models import Conversation, Generation, GenerationStatus, Item, ItemStatus
 from engine import prompt
+from engine.ownership import OnDisconnect
 from engine.providers.base import ChatMessage, ChatRequest, Credential
 from engine.providers.registry import Entry
-from engine.supervisor import LEASE, OnDisconnect, Run, Spec
+from engine.run import Run, Spec
 from resolvers import catalog, provider_keys, settings
 from resolvers.call import Call
 from resolvers.caller import Caller
@@ -139,13 +140,17 @@ def row(
         status=GenerationStatus.RUNNING,
         on_disconnect=plan.options.on_disconnect,
         worker_id=call.services.supervisor.worker_id,
-        lease_until=moment + LEASE,
+        credential_id=call.caller.credential_id if call.caller is not None else None,
         created_at=moment,
         last_seq=0,
         text="",
         reasoning="",
+        tool_calls=[],
         prompt_tokens=0,
         completion_tokens=0,
+        cached_tokens=0,
+        reasoning_tokens=0,
+        has_events=True,
         attempt=1,
     )
 
@@ -165,5 +170,7 @@ def start(call: Call, plan: Plan, generation: Generation, messages: Sequence[Cha
             on_disconnect=options.on_disconnect,
             grace=options.grace,
             created_at=generation.created_at,
+            credential_id=generation.credential_id,
+            prices=entry.info.prices,
         )
     )

@@ -13,7 +13,8 @@ from db.models import GenerationStatus
 from engine.events import Cancelled
 from engine.providers.base import ChatRequest
 from engine.providers.registry import Registry
-from engine.supervisor import Run, Spec, Supervisor
+from engine.run import Run, Spec
+from engine.supervisor import Supervisor
 from resolvers import titles
 
 _log = structlog.get_logger()

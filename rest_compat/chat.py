@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
+from itertools import chain
 from typing import assert_never
 
 import msgspec
@@ -55,14 +56,14 @@ async def complete(ask: Ask, written: dict[str, object]) -> Answer:
         includes_usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
         pieces = _pieces(ask.call, run, includes_usage=includes_usage)
         return Stream(await anext(pieces), pieces, headers)
-    with run.viewed():
+    with run.ownership.viewed():
         await run.ended()
     return Reply(_whole(run), headers=headers)
 
 
 def _whole(run: Run) -> bytes:
     """The answer as one object. Raises GenerationFailed, Conflict."""
-    said = run.journal.after(0) or []
+    said = list(chain.from_iterable(run.journal.ring.batches))
     end = said[-1]
     if isinstance(end, (Failed, Cancelled)):
         raise _failure(end, run.retry_after)

@@ -11,10 +11,10 @@ import structlog
 from db.base import Database, StorageError
 from db.migrate import is_current, migrate
 from engine.feed import Feed
+from engine.fleet import Fleet
 from engine.http import HttpClient
 from engine.hub import LocalHub
 from engine.log import EventLog
-from engine.recovery import keep_leases
 from engine.supervisor import Supervisor
 from engine.vault import Vault, VaultError
 from resolvers.call import Policy, Services
@@ -69,6 +69,7 @@ class Process:
             external=_external(settings, self._http),
             keyring=Keyring(self._database, vault(settings), settings.api_key_env),
             feed=Feed(self._database, self._hub),
+            fleet=Fleet(self._database, self._hub, supervisor, timeout=settings.worker_timeout),
             is_ready=self.is_ready,
             limiter=self._limiter,
         )
@@ -91,7 +92,8 @@ class Process:
             self._start("sign-ins", self.services.sign_ins.run())
             self._start("feeds", self.services.feed.run())
             self._start("views", self.services.views.run(self._database))
-            self._start("leases", keep_leases(self._database, self._hub, self.services.supervisor))
+            await self.services.fleet.open()
+            self._start("fleet", self.services.fleet.run())
             stack.push_async_callback(self._stop)
             await self._list_models()
             yield
@@ -154,6 +156,7 @@ class Process:
             async with asyncio.timeout(FLUSH_WAIT):
                 await self._event_log.flush()
                 await self.services.views.flush(self._database)
+                await self.services.fleet.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

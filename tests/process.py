@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from db.base import Database
 from engine.feed import Feed
+from engine.fleet import Fleet
 from engine.hub import LocalHub
 from engine.log import EventLog
 from engine.providers.base import Provider
@@ -35,9 +36,10 @@ async def running(
     log = EventLog(database, hub)
     database.listeners.append(hub.wake)
     registry = Registry([DemoProvider(pace=0)] if providers is None else providers)
+    supervisor = Supervisor(log)
     services = Services(
         database=database,
-        supervisor=Supervisor(log),
+        supervisor=supervisor,
         registry=registry,
         signer=signer,
         cursors=Cursors(signer.derive("cursors")),
@@ -45,6 +47,7 @@ async def running(
         policy=policy or Policy(),
         keyring=Keyring(database, Vault("m" * 32)),
         feed=Feed(database, hub),
+        fleet=Fleet(database, hub, supervisor),
     )
     await registry.refresh()
     writer = asyncio.create_task(log.run())

@@ -91,7 +91,8 @@ class EventBatch(Base):
 class Worker(Base):
     """A process that serves. Its heart has stopped when `beat` no longer grows; then what it held is ended for it.
 
-    `running` is what it ran at its last beat, as `engine.workers` writes it. A worker that has nothing to do does not beat.
+    `running` is what it ran at its last beat, `viewing` how many followed there what others run, by generation. A worker
+    that has nothing to do does not beat.
     """
 
     __tablename__ = "workers"
@@ -99,17 +100,18 @@ class Worker(Base):
     id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("wrk"))
     beat: Mapped[int] = mapped_column(default=0)
     running: Mapped[list[dict[str, object]]] = mapped_column(default=list)
+    viewing: Mapped[dict[str, object]] = mapped_column(default=dict)
     started_at: Mapped[datetime] = mapped_column(default=now)
     seen_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class Cancellation(Base):
-    """The wish that a run should stop, for whichever worker runs it. `user_id`: only if it is theirs; null for anybody's."""
+    """The wish that a run should stop, for whichever worker runs it. `user_id`: only if it is theirs; empty for anybody's."""
 
     __tablename__ = "cancellations"
 
     generation_id: Mapped[str] = mapped_column(primary_key=True)
-    user_id: Mapped[str | None]
+    user_id: Mapped[str] = mapped_column(primary_key=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

@@ -9,6 +9,7 @@ from typing import NotRequired, Protocol, TypedDict
 import msgspec
 
 from engine.events import Delta, ErrorCode, FinishReason, Usage
+from engine.prices import Prices
 from engine.vault import Secret
 
 
@@ -72,7 +73,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model as its provider lists it. `context_length` in tokens, `created` in Unix seconds, 0 where unknown."""
+    """A model as its provider lists it. `context_length` in tokens, `created` in Unix seconds, 0 where unknown; so `prices`."""
 
     name: str
     display_name: str = ""
@@ -80,6 +81,7 @@ class ModelInfo:
     created: int = 0
     capabilities: frozenset[str] = frozenset({"chat"})
     description: str = ""
+    prices: Prices | None = None
 
 
 class UpstreamError(Exception):

@@ -6,22 +6,23 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
-from datetime import timedelta
 
 import anyio
 import pytest
 from sqlalchemy import select
 
-from db import generations
-from db.base import Database, new_id, now
+from db import workers
+from db.base import Database, new_id
 from db.models import Branch, Conversation, Generation, GenerationStatus, Item, ItemStatus, UsageRecord, User
 from engine.events import ErrorCode, FinishReason, GenerationEvent, Provenance, TextDelta, Usage
 from engine.hub import LocalHub
 from engine.log import EventLog
+from engine.ownership import OnDisconnect
 from engine.providers.base import ChatRequest, Chunk, ModelInfo, UpstreamError
 from engine.providers.demo import DemoProvider
 from engine.recovery import recover
-from engine.supervisor import OnDisconnect, Run, Spec, Supervisor
+from engine.run import Run, Spec
+from engine.supervisor import Supervisor
 
 pytestmark = pytest.mark.anyio
 
@@ -63,7 +64,6 @@ class Engine:
                 provider="demo",
                 status=GenerationStatus.RUNNING,
                 worker_id=self.supervisor.worker_id,
-                lease_until=now() + timedelta(seconds=15),
             )
             session.add(generation)
             await session.flush()
@@ -115,7 +115,7 @@ async def test_a_generation_writes_its_item_its_row_and_one_ledger_row(database:
         assert await engine.texts(run) == [(1, "Started"), (2, "Hel"), (3, "lo"), (4, "Completed")]
         generation, item = await engine.row(run)
         assert (generation.status, generation.text, generation.last_seq) == ("completed", "Hello", 4)
-        assert (generation.finish_reason, generation.lease_until) == ("stop", None)
+        assert (generation.finish_reason, generation.worker_id) == ("stop", engine.supervisor.worker_id)
         assert (item.status, item.content) == ("completed", [{"type": "text", "text": "Hello"}])
         async with database.read() as session:
             ledger = (await session.scalars(select(UsageRecord))).all()
@@ -310,10 +310,10 @@ async def test_a_lost_workers_generation_is_ended_with_its_partial_text(database
         engine.demo.enqueue("kept", gate, "too late", asyncio.Event())
         run = await engine.start()
         await wait_for_text(engine, run, "kept")
-        async with database.write() as session:
-            await generations.renew(session, [run.spec.id], engine.supervisor.worker_id, now() - timedelta(seconds=1))
-        assert await recover(database, engine.hub) == 1
-        assert await recover(database, engine.hub) == 0
+        async with database.read() as session:
+            held = await workers.held(session, engine.supervisor.worker_id)
+        assert await recover(database, engine.hub, held) == 1
+        assert await recover(database, engine.hub, held) == 0
         gate.set()
         with anyio.fail_after(5):
             await run.ended()

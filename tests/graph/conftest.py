@@ -23,6 +23,7 @@ from db.base import Database, now
 from db.migrate import migrate
 from db.models import AuthSession, Role, User
 from engine.feed import Feed
+from engine.fleet import Fleet
 from engine.hub import LocalHub
 from engine.log import EventLog
 from engine.providers.registry import Registry
@@ -59,6 +60,7 @@ async def services(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Se
         Policy(),
         keyring,
         Feed(database, LocalHub()),
+        Fleet(database, LocalHub(), supervisor),
     )
     await database.close()
 

@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from db.base import Database
+from engine.fleet import Fleet
 from engine.hub import LocalHub
 from engine.log import EventLog
 from engine.providers.demo import DemoProvider
@@ -117,7 +118,8 @@ def elsewhere(person: Person) -> Person:
     """The same person at another process on the same database."""
     services = person.call.services
     supervisor = Supervisor(EventLog(services.database, LocalHub()))
-    return Person(replace(services, supervisor=supervisor), person.call.caller)
+    fleet = Fleet(services.database, LocalHub(), supervisor)
+    return Person(replace(services, supervisor=supervisor, fleet=fleet), person.call.caller)
 
 
 @pytest.fixture

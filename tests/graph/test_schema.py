@@ -21,7 +21,7 @@ from strawberry.types.field import StrawberryField
 from db import models
 from db.conversations import SortKey
 from engine import events
-from engine.supervisor import OnDisconnect
+from engine.ownership import OnDisconnect
 from graph.errors import RequestError
 from graph.schema import FIELDS, build_schema, sdl
 from graph.types import account, conversation, generation, options

@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from db.base import Database
 from db.models import UsageRecord
 from engine.feed import Feed
+from engine.fleet import Fleet
 from engine.hub import LocalHub
 from engine.log import EventLog
 from engine.providers.base import Provider
@@ -107,7 +108,9 @@ async def running(
     cursors = Cursors(signer.derive("cursors"))
     keyring = Keyring(database, Vault("m" * 32))
     feed = Feed(database, hub)
-    services = Services(database, Supervisor(log), registry, signer, cursors, SignIns(database), policy, keyring, feed)
+    supervisor, sign_ins = Supervisor(log), SignIns(database)
+    fleet = Fleet(database, hub, supervisor)
+    services = Services(database, supervisor, registry, signer, cursors, sign_ins, policy, keyring, feed, fleet)
     # Not through the door that a policy may have closed.
     guest = await identity.guest_login(Call(replace(services, policy=OPEN), None))
     token = guest.access_token

@@ -45,6 +45,7 @@ def upgrade() -> None:
         sa.Column("id", TEXT, nullable=False),
         sa.Column("beat", sa.Integer(), nullable=False),
         sa.Column("running", DOCUMENT, nullable=False),
+        sa.Column("viewing", DOCUMENT, nullable=False),
         sa.Column("started_at", MOMENT, nullable=False),
         sa.Column("seen_at", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_workers"),
@@ -52,9 +53,9 @@ def upgrade() -> None:
     op.create_table(
         "cancellations",
         sa.Column("generation_id", TEXT, nullable=False),
-        sa.Column("user_id", TEXT, nullable=True),
+        sa.Column("user_id", TEXT, nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
-        sa.PrimaryKeyConstraint("generation_id", name="pk_cancellations"),
+        sa.PrimaryKeyConstraint("generation_id", "user_id", name="pk_cancellations"),
     )
     op.create_table(
         "idempotency_keys",

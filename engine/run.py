@@ -1,0 +1,162 @@
+"""One generation while a process of ours runs it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import anyio
+
+from db.base import now
+from db.models import Generation, GenerationStatus
+from engine import prompt, turn
+from engine.events import Cancelled, Failure, FinishReason, Terminal, Usage
+from engine.journal import Journal
+from engine.ownership import OnDisconnect, Ownership
+from engine.prices import Prices
+from engine.providers.base import ChatRequest, Provider
+from engine.transcript import Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """All that a run needs to know. `grace` in seconds, for CANCEL_AFTER. An ephemeral run (not durable) leaves one ledger row.
+
+    `credential_id` is what its user came with. Without `prices` nobody knows what it costs.
+    """
+
+    id: str
+    user_id: str
+    model: str
+    provider: Provider
+    request: ChatRequest
+    conversation_id: str | None = None
+    item_id: str | None = None
+    on_disconnect: OnDisconnect = OnDisconnect.CONTINUE
+    grace: float = 0.0
+    is_durable: bool = True
+    attempt: int = 1
+    created_at: datetime = field(default_factory=now)
+    credential_id: str | None = None
+    prices: Prices | None = None
+
+
+class Run:
+    """One generation while this process runs it, and for a short while after."""
+
+    __slots__ = ("_began", "_stop", "failure", "finished", "finished_at", "journal", "ownership", "retry_after", "scope", "spec",
+                 "status", "tap", "task", "transcript", "usage", "worker_id")  # fmt: skip
+
+    def __init__(self, spec: Spec, journal: Journal, worker_id: str, *, is_shared: bool) -> None:
+        self.spec = spec
+        self.journal = journal
+        self.transcript = Transcript()
+        self.tap = turn.Tap() if spec.request.wants_raw else None
+        self.status = GenerationStatus.RUNNING
+        self.usage = Usage()
+        self.failure: Failure | None = None
+        self.retry_after: float | None = None
+        self.finished_at: datetime | None = None
+        self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.scope = anyio.CancelScope()
+        self.task: asyncio.Task[None] | None = None
+        self.worker_id = worker_id
+        is_reachable = is_shared and spec.is_durable
+        self.ownership = Ownership(spec.on_disconnect, spec.grace, self._disown, is_shared=is_reachable)
+        self._stop: Terminal | None = None
+        self._began = asyncio.get_running_loop().time()
+
+    def stop(self, event: Terminal) -> None:
+        """Ends the run with this event unless it has ended by itself. Harmless when repeated."""
+        if self._stop is None and not self.status.is_terminal:
+            self._stop = event
+            self.scope.cancel()
+
+    def _disown(self) -> None:
+        self.stop(Cancelled())
+
+    @property
+    def stopped(self) -> Terminal | None:
+        return self._stop
+
+    async def ended(self) -> None:
+        """Returns once the last event is committed."""
+        await asyncio.shield(self.finished)
+
+    def record(self) -> Generation:
+        """The generation as it stands, in the shape of its row."""
+        spec = self.spec
+        return Generation(
+            id=spec.id,
+            user_id=spec.user_id,
+            conversation_id=spec.conversation_id,
+            item_id=spec.item_id,
+            model=spec.model,
+            provider=spec.provider.name,
+            status=self.status,
+            on_disconnect=spec.on_disconnect,
+            attempt=spec.attempt,
+            last_seq=self.journal.committed,
+            text=self.transcript.text,
+            reasoning=self.transcript.reasoning,
+            tool_calls=prompt.calls(self.transcript.tool_calls),
+            created_at=spec.created_at,
+            worker_id=self.worker_id,
+            credential_id=spec.credential_id,
+            finished_at=self.finished_at,
+            **self.result(),
+        )
+
+    def result(self) -> dict[str, object]:
+        """What the row says of the end, as far as it is known."""
+        finish = self.transcript.finish_reason
+        if self.status is GenerationStatus.CANCELLED:
+            finish = FinishReason.CANCELLED
+        return {
+            "finish_reason": finish,
+            "error_code": self.failure.code if self.failure else None,
+            "error_message": self.failure.message if self.failure else None,
+            "error_is_retryable": self.failure.is_retryable if self.failure else None,
+            "prompt_tokens": self.usage.prompt_tokens,
+            "completion_tokens": self.usage.completion_tokens,
+            "cached_tokens": self.usage.cached_tokens,
+            "reasoning_tokens": self.usage.reasoning_tokens,
+            "usage_provenance": self.usage.provenance if self.status.is_terminal else None,
+            "cost_nanos": self.cost,
+        }
+
+    @property
+    def cost(self) -> int | None:
+        """In nanos, of what has been said so far; None where no price is known."""
+        if self.spec.prices is None:
+            return None
+        usage = self.usage if self.status.is_terminal else self.transcript.bill(self.spec.request.messages)
+        return self.spec.prices.cost(usage)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has run so far."""
+        return asyncio.get_running_loop().time() - self._began
+
+    def bill(self) -> Mapping[str, object]:
+        """Its row of the ledger, once it has ended."""
+        spec, usage = self.spec, self.usage
+        return {
+            "generation_id": spec.id,
+            "attempt": spec.attempt,
+            "user_id": spec.user_id,
+            "credential_id": spec.credential_id,
+            "conversation_id": spec.conversation_id,
+            "model": spec.model,
+            "provider": spec.provider.name,
+            "status": self.status,
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "reasoning_tokens": usage.reasoning_tokens,
+            "provenance": usage.provenance,
+            "cost_nanos": self.cost,
+            "duration_ms": round(self.seconds * 1000),
+        }
