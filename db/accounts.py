@@ -178,3 +178,12 @@ def _parts(ids: Collection[str]) -> Iterator[list[str]]:
     iterator = iter(ids)
     while part := list(islice(iterator, _MOST_PARAMETERS)):
         yield part
+
+
+async def prune(session: WriteSession, before: datetime) -> None:
+    """Forgets sign-ins and refresh tokens whose time was over by that moment."""
+    for old in (
+        delete(AuthSession).where(AuthSession.expires_at < before),
+        delete(RefreshToken).where(RefreshToken.expires_at < before),
+    ):
+        await session.execute(old.execution_options(synchronize_session=False))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TypedDict
 
-from sqlalchemy import insert, select, tuple_, update
+from sqlalchemy import delete, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db.base import ReadSession, WriteSession, new_id, now
@@ -128,3 +129,23 @@ async def is_over(session: ReadSession, id: str, after: int) -> bool:
         await session.execute(select(Generation.finished_at, Generation.last_seq).where(Generation.id == id))
     ).first()
     return row is None or (row.finished_at is not None and row.last_seq <= after)
+
+
+async def prune_events(session: WriteSession, before: datetime, most: int) -> int:
+    """Deletes the events of up to `most` generations that ended before that moment; of how many."""
+    ids = (
+        await session.scalars(
+            select(Generation.id).where(Generation.has_events, Generation.finished_at < before).limit(most)
+        )
+    ).all()
+    if ids:
+        await session.execute(
+            delete(EventBatch).where(EventBatch.generation_id.in_(ids)).execution_options(synchronize_session=False)
+        )
+        await session.execute(
+            update(Generation)
+            .where(Generation.id.in_(ids))
+            .values(has_events=False)
+            .execution_options(synchronize_session=False)
+        )
+    return len(ids)

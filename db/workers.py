@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, exists, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db.base import ReadSession, WriteSession, now
@@ -74,3 +75,13 @@ async def answer(session: WriteSession, generation_ids: Sequence[str]) -> None:
         .where(Cancellation.generation_id.in_(generation_ids))
         .execution_options(synchronize_session=False)
     )
+
+
+async def prune(session: WriteSession, *, unseen_since: datetime, unheard_since: datetime) -> None:
+    """Forgets workers that hold nothing and have not been seen since, and wishes that nobody has heard since."""
+    is_holder = exists().where(Generation.worker_id == Worker.id, Generation.finished_at.is_(None))
+    for old in (
+        delete(Worker).where(Worker.seen_at < unseen_since, ~is_holder),
+        delete(Cancellation).where(Cancellation.created_at < unheard_since),
+    ):
+        await session.execute(old.execution_options(synchronize_session=False))

@@ -4,7 +4,26 @@ from __future__ import annotations
 
 from db import generations
 from db.base import ReadSession, Sessions
-from engine.events import GenerationEvent, ReasoningDelta, Snapshot, TextDelta, ToolCallDelta, decode, is_terminal
+from db.models import Generation, GenerationStatus
+from engine.events import (
+    Cancelled,
+    Completed,
+    ErrorCode,
+    Failed,
+    Failure,
+    FinishReason,
+    GenerationEvent,
+    Incomplete,
+    Provenance,
+    ReasoningDelta,
+    Snapshot,
+    Terminal,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    decode,
+    is_terminal,
+)
 from engine.transcript import Transcript
 
 PAGE = 64
@@ -12,9 +31,13 @@ FAR = 10_000
 
 
 async def events_after(database: Sessions, generation_id: str, after: int) -> list[GenerationEvent]:
-    """The next events past `after`; one Snapshot of everything so far instead when more than FAR are missing."""
+    """The next events past `after`; one Snapshot of everything so far instead when more than FAR are missing, or when the
+    events of a generation that has ended are no longer kept."""
     async with database.read() as session:
-        if await generations.last_stored(session, generation_id) - after > FAR:
+        last = await generations.last_stored(session, generation_id)
+        if not last:
+            return await _remembered(session, generation_id, after)
+        if last - after > FAR:
             return await _snapshot(session, generation_id)
         batches = await generations.batches_after(session, generation_id, after, limit=PAGE)
     events = [event for _, payload in batches for event in decode(payload)]
@@ -42,3 +65,39 @@ async def _snapshot(session: ReadSession, generation_id: str) -> list[Generation
         seq=last if end is None else last - 1, text=said.text, reasoning=said.reasoning, tool_calls=said.tool_calls
     )
     return [snapshot] if end is None else [snapshot, end]
+
+
+async def _remembered(session: ReadSession, generation_id: str, after: int) -> list[GenerationEvent]:
+    """The same from the generation's row, once it has ended."""
+    row = await session.get(Generation, generation_id)
+    if row is None or row.finished_at is None or row.last_seq <= after:
+        return []
+    end = _end(row)
+    if after == row.last_seq - 1:
+        return [end]
+    calls = [
+        ToolCallDelta(index=index, id=str(call["id"]), name=str(call["name"]), arguments=str(call["arguments"]))
+        for index, call in enumerate(row.tool_calls)
+    ]
+    return [Snapshot(seq=row.last_seq - 1, text=row.text, reasoning=row.reasoning, tool_calls=calls), end]
+
+
+def _end(row: Generation) -> Terminal:
+    usage = Usage(
+        row.prompt_tokens,
+        row.completion_tokens,
+        row.cached_tokens,
+        row.reasoning_tokens,
+        Provenance(row.usage_provenance or Provenance.UNKNOWN),
+    )
+    match GenerationStatus(row.status):
+        case GenerationStatus.COMPLETED:
+            return Completed(row.last_seq, FinishReason(row.finish_reason or FinishReason.STOP), usage)
+        case GenerationStatus.INCOMPLETE:
+            return Incomplete(row.last_seq, FinishReason(row.finish_reason or FinishReason.LENGTH), usage)
+        case GenerationStatus.CANCELLED:
+            return Cancelled(row.last_seq, usage)
+        case _:
+            code = ErrorCode(row.error_code or ErrorCode.INTERNAL)
+            failure = Failure(code, row.error_message or "", is_retryable=bool(row.error_is_retryable))
+            return Failed(row.last_seq, failure, usage)

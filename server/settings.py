@@ -129,6 +129,7 @@ class Settings(BaseSettings):
     address_rate_limit: Annotated[int, _COUNT, _RATE, _named("ADDRESS_RATE_LIMIT")] = 30
     login_rate_limit: Annotated[int, _COUNT, _RATE, _named("LOGIN_RATE_LIMIT")] = 10
     max_generations: Annotated[int, _COUNT, _named("MAX_GENERATIONS")] = 8
+    events_kept: Annotated[float, Field(gt=0, le=24 * 366), _named("EVENTS_KEPT")] = 24.0
     worker_timeout: Annotated[float, Field(ge=1, le=300), _named("WORKER_TIMEOUT")] = 12.0
     guest_max_generations: Annotated[int, _COUNT, _named("GUEST_MAX_GENERATIONS")] = 2
     master_key: Annotated[SecretStr | None, _named("LOQUENT_MASTER_KEY")] = None
