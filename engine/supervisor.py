@@ -28,13 +28,15 @@ _log = structlog.get_logger()
 DEADLINE = 1800.0
 LINGER = 30.0
 CANCEL_WAIT = 5.0
+CLOSE_WAIT = 3.0
 STOPPED = Failure(ErrorCode.WORKER_LOST, "The server was stopped", is_retryable=True)
 
 
 class Supervisor:
     """Made inside the running loop; `close()` ends what still runs.
 
-    `has_neighbours`: other processes share the database, and their viewers count too.
+    `has_neighbours`: other processes share the database, and their viewers count too. `is_draining`: the process is about
+    to leave, and nothing new should be started.
     """
 
     def __init__(self, log: EventLog, *, worker_id: str | None = None) -> None:
@@ -44,6 +46,8 @@ class Supervisor:
         self._held: dict[str, set[str]] = {}
         self._is_closing = False
         self.has_neighbours = False
+        self.is_draining = False
+        self._is_idle = asyncio.Event()
 
     def find(self, id: str) -> Run | None:
         return self._runs.get(id)
@@ -126,6 +130,7 @@ class Supervisor:
         if not spec.is_durable or run.journal.is_lost:
             self.log.record(run.bill())
         run.finished.set_result(None)
+        self._is_idle.set()
         _log.info(
             "generation",
             generation_id=spec.id,
@@ -178,6 +183,12 @@ class Supervisor:
                 async for batch in batches:
                     yield batch
 
+    async def idle(self) -> None:
+        """Returns once nothing runs here."""
+        while self.running:
+            self._is_idle.clear()
+            await self._is_idle.wait()
+
     async def close(self) -> None:
         """Ends all runs, each with what it has, as failures that the caller may try again."""
         self._is_closing = True
@@ -188,7 +199,7 @@ class Supervisor:
                 tasks.append(run.task)
         if tasks:
             with contextlib.suppress(TimeoutError, StorageError):
-                async with asyncio.timeout(CANCEL_WAIT):
+                async with asyncio.timeout(CLOSE_WAIT):
                     await asyncio.gather(*tasks, return_exceptions=True)
 
 

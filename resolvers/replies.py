@@ -20,7 +20,7 @@ from engine.run import Run, Spec
 from resolvers import catalog, provider_keys, settings
 from resolvers.call import Call
 from resolvers.caller import Caller
-from resolvers.errors import InvalidInput, RateLimited
+from resolvers.errors import InvalidInput, RateLimited, Unavailable
 from resolvers.parameters import check_parameters
 from resolvers.settings import Manner
 
@@ -72,8 +72,13 @@ async def plan(call: Call, caller: Caller, options: Options) -> Plan:
 
 @contextlib.contextmanager
 def places(call: Call, caller: Caller, count: int = 1) -> Generator[list[str]]:
-    """The ids of runs that are started within the block. Raises RateLimited when the caller has enough of them running."""
+    """The ids of runs that are started within the block.
+
+    Raises RateLimited when the caller has enough of them running, and Unavailable when this process is about to leave.
+    """
     supervisor, most = call.services.supervisor, call.services.limiter.most_running(caller)
+    if count and supervisor.is_draining:
+        raise Unavailable("This server is being stopped; another one, or this one in a moment, will answer")
     held: list[str] = []
     try:
         for _ in range(count):

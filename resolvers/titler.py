@@ -59,6 +59,8 @@ class Titler:
         await run.ended()
         if run.status is not GenerationStatus.COMPLETED:
             return
+        if self._supervisor.is_draining:
+            return
         async with self._turn:
             written = await self._written(run, asked)
         try:

@@ -26,11 +26,13 @@ def create_app(settings: Settings, process: Process | None = None) -> Starlette:
         build_schema(), process.services, limits=Limits(), playground=page, allowed_origins=settings.cors_origins
     )
 
+    process.goodbyes.append(graphql.close)
+
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
         async with process.running():
             yield
-            await graphql.close()
+            await process.part()
 
     return Starlette(
         routes=[

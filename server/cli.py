@@ -44,17 +44,21 @@ def _top(
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; HOST, else 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for any free one; PORT, else 8000.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that serve; WORKERS, else 1. They need PostgreSQL.")
+    ] = None,
 ) -> None:
     """Run the server until it is interrupted."""
-    settings = console.settings(host=host, port=port)
+    settings = console.settings(host=host, port=port, workers=workers)
     # Nearly all that is made on the way to the first request stays; looking for rubbish in it is a fifth of that way.
     gc.disable()
     # Late: uvicorn and the application cost most of a second, which `--help` need not wait for.
+    from db.base import StorageError  # noqa: PLC0415
     from server.serving import serve as run  # noqa: PLC0415
 
     try:
         code = run(settings)
-    except SettingsError as error:
+    except (SettingsError, StorageError) as error:
         console.fail(str(error))
     sys.exit(code)
 

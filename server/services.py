@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from datetime import timedelta
 
 import structlog
 
@@ -14,7 +15,9 @@ from engine.feed import Feed
 from engine.fleet import Fleet
 from engine.http import HttpClient
 from engine.hub import LocalHub
+from engine.hub_redis import RedisHub
 from engine.log import EventLog
+from engine.retention import Retention
 from engine.supervisor import Supervisor
 from engine.vault import Vault, VaultError
 from resolvers.call import Policy, Services
@@ -48,11 +51,13 @@ class Process:
         self._settings = settings
         self._http = HttpClient()
         self._database = Database(settings.database_address)
-        self._hub = LocalHub()
+        self._hub = _hub(settings, self._database)
         self._database.listeners.append(self._hub.wake)
         self._event_log = EventLog(self._database, self._hub)
         self._limiter = _limiter(settings)
+        self._retention = Retention(self._database, events=timedelta(hours=settings.events_kept))
         self._tasks: list[asyncio.Task[None]] = []
+        self.goodbyes: list[Callable[[], Awaitable[None]]] = []
         signer = TokenSigner.from_file(settings.data / KEY_FILE)
         supervisor, models = Supervisor(self._event_log), registry(settings, self._http)
         self._titler = Titler(self._database, supervisor, models, settings.title_model)
@@ -63,7 +68,7 @@ class Process:
             titler=self._titler,
             signer=signer,
             cursors=Cursors(signer.derive("cursors")),
-            sign_ins=SignIns(self._database),
+            sign_ins=SignIns(self._database, self._hub),
             policy=Policy(settings.guests, settings.auto_reply, settings.invite_required),
             passwords=Passwords(settings.password_memory, settings.password_iterations),
             external=_external(settings, self._http),
@@ -75,8 +80,8 @@ class Process:
         )
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncGenerator[None]:
-        """Open until the block ends. Raises StorageError, and SettingsError when the tables are not what this version needs."""
+    async def opened(self) -> AsyncGenerator[contextlib.AsyncExitStack]:
+        """Closes all that is held when the block ends."""
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._database.close)
             stack.push_async_callback(self._http.close)
@@ -85,22 +90,40 @@ class Process:
             stack.push_async_callback(self.services.keyring.close)
             if self.services.external is not None:
                 stack.push_async_callback(self.services.external.close)
-            await self._prepare_tables()
-            await self._check_keys()
-            await self._ensure_administrator()
+            yield stack
+
+    async def prepare(self) -> None:
+        """Makes the database what this version needs. Raises StorageError, and SettingsError when that is not to be done."""
+        await self._prepare_tables()
+        await self._check_keys()
+        await self._ensure_administrator()
+
+    async def part(self) -> None:
+        """Says goodbye to everybody who is connected for long."""
+        for say_goodbye in self.goodbyes:
+            await say_goodbye()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Open until the block ends. Raises what `prepare` raises."""
+        async with self.opened() as stack:
+            await self.prepare()
+            if isinstance(self._hub, RedisHub):
+                self._start("wake-ups", self._hub.run())
             self._start("log writer", self._event_log.run())
             self._start("sign-ins", self.services.sign_ins.run())
             self._start("feeds", self.services.feed.run())
             self._start("views", self.services.views.run(self._database))
             await self.services.fleet.open()
+            self._start("retention", self._retention.run())
             self._start("fleet", self.services.fleet.run())
             stack.push_async_callback(self._stop)
             await self._list_models()
             yield
 
     async def is_ready(self) -> bool:
-        """Whether the database answers and everything that must run in the background does."""
-        if not self._tasks or any(task.done() for task in self._tasks):
+        """Whether the database answers, everything that must run in the background does, and the process is to stay."""
+        if not self._tasks or any(task.done() for task in self._tasks) or self.services.supervisor.is_draining:
             return False
         try:
             async with asyncio.timeout(1):
@@ -157,10 +180,20 @@ class Process:
                 await self._event_log.flush()
                 await self.services.views.flush(self._database)
                 await self.services.fleet.close()
+                if isinstance(self._hub, RedisHub):
+                    await self._hub.flush()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+
+
+def _hub(settings: Settings, database: Database) -> LocalHub | RedisHub:
+    if settings.redis_url is None:
+        return LocalHub()
+    # Processes that name one database alike are those that tell each other.
+    url = database.url
+    return RedisHub(settings.redis_url.get_secret_value(), f"{url.host}:{url.port}/{url.database}")
 
 
 def _limiter(settings: Settings) -> Limiter:

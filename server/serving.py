@@ -1,51 +1,116 @@
-"""Runs the application under uvicorn and tells the person who started it what to do next."""
+"""Runs the application under uvicorn, in one process or several, and tells the person who started it what to do next."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
 import socket
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import typer
 import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.supervisors import Multiprocess
 
-from resolvers.call import Services
+from db.base import database_url
+from server import observe
 from server.app import create_app
+from server.drain import Drain
 from server.services import Process
-from server.settings import Settings
+from server.settings import Settings, SettingsError, load
 
-GRACE = 25
+# What is left of the half minute that a server has to leave in, once generations have had their time.
+GRACE = 4
 MOST_NAMES = 8
 LARGEST_FRAME = 1_000_000
+START_SECONDS = 60
 UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - names to show, nothing is bound to them here
 
 
-class _Server(uvicorn.Server):
-    """Says where it is once it is there."""
+class Served:
+    """The application as one process serves it: told when to leave, and with a `listener` its address is told once it is there."""
 
-    def __init__(self, config: uvicorn.Config, settings: Settings, services: Services) -> None:
-        super().__init__(config)
+    def __init__(self, settings: Settings, listener: socket.socket | None = None) -> None:
         self._settings = settings
-        self._services = services
+        self._listener = listener
+        self._process = Process(settings)
+        self._app: ASGIApp = create_app(settings, self._process)
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            port = self.servers[0].sockets[0].getsockname()[1]
-            models = [entry.name for entry in self._services.registry.entries()]
-            typer.echo(welcome(self._settings.host, port, models))
-            _settle_garbage()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        services = self._process.services
+        drain = Drain(services, self._process.part, seconds=self._settings.drain_seconds)
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._services.feed.close()
-        await super().shutdown(sockets)
+        async def started(message: Message) -> None:
+            await send(message)
+            if message["type"] == "lifespan.startup.complete":
+                if self._listener is not None:
+                    models = [entry.name for entry in services.registry.entries()]
+                    typer.echo(welcome(self._settings.host, self._listener.getsockname()[1], models))
+                _settle_garbage()
+
+        async with drain.installed():
+            await self._app(scope, receive, started)
 
 
 def serve(settings: Settings) -> int:
-    """Serves until it is told to stop; the exit code. Raises SettingsError."""
+    """Serves until it is told to stop; the exit code. Raises SettingsError, StorageError."""
+    if settings.workers > 1 and database_url(settings.database_address).get_backend_name() == "sqlite":
+        raise SettingsError("WORKERS: SQLite has one writer; several workers need DATABASE_URL to name a PostgreSQL")
+    with _listening(settings) as listener:
+        if settings.workers > 1:
+            return _serve_by_many(settings, listener)
+        config = _config(settings, Served(settings, listener))
+        server = uvicorn.Server(config)
+        server.run(sockets=[listener])
+        return 0 if server.started else 1
+
+
+def application() -> Served:
+    """What each of several workers serves: settings are read once more, because a worker shares nothing with its parent."""
+    gc.disable()
+    settings, _ = load()
+    observe.configure(settings.log_level, settings.log_format)
+    return Served(settings)
+
+
+class _Parent(Multiprocess):
+    """Starts the workers, and new ones for those that die."""
+
+    def __init__(self, config: uvicorn.Config, settings: Settings, listener: socket.socket) -> None:
+        super().__init__(config, sockets=[listener])
+        self._settings = settings
+        self._listener = listener
+
+    def init_processes(self) -> None:
+        super().init_processes()
+        if all(process.wait_until_ready(START_SECONDS, self.should_exit) for process in self.processes):
+            typer.echo(welcome(self._settings.host, self._listener.getsockname()[1]))
+
+
+def _serve_by_many(settings: Settings, listener: socket.socket) -> int:
+    # Once, before there are several who would do it at the same time.
+    asyncio.run(_prepare(settings))
+    config = _config(settings, "server.serving:application", workers=settings.workers, factory=True)
+    parent = _Parent(config, settings, listener)
+    parent.run()
+    return 0 if all(process.exitcode in (0, None) for process in parent.processes) else 1
+
+
+async def _prepare(settings: Settings) -> None:
     process = Process(settings)
-    config = uvicorn.Config(
-        create_app(settings, process),
+    async with process.opened():
+        await process.prepare()
+
+
+def _config(settings: Settings, app: ASGIApp | str, *, workers: int = 1, factory: bool = False) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        factory=factory,
+        workers=workers,
         host=settings.host,
         port=settings.port,
         # httptools refuses requests that a proxy in front would read otherwise; the sansio sockets are the fastest.
@@ -60,9 +125,23 @@ def serve(settings: Settings) -> int:
         server_header=False,
         timeout_graceful_shutdown=GRACE,
     )
-    server = _Server(config, settings, process.services)
-    server.run()
-    return 0 if server.started else 1
+
+
+@contextlib.contextmanager
+def _listening(settings: Settings) -> Generator[socket.socket]:
+    """Raises SettingsError when nothing can listen there."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        # Named as TCP, so that an event loop switches Nagle's algorithm off: it would hold each answer back for 40 ms.
+        listener = socket.socket(family, kind, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise SettingsError(f"HOST, PORT: cannot listen on {settings.host} port {settings.port}: {error}") from error
+    with listener:
+        yield listener
 
 
 def _settle_garbage() -> None:
@@ -76,15 +155,12 @@ def _settle_garbage() -> None:
     gc.enable()
 
 
-def welcome(host: str, port: int, models: Sequence[str]) -> str:
-    """What to do next, in lines."""
+def welcome(host: str, port: int, models: Sequence[str] | None = None) -> str:
+    """What to do next, in lines. Without `models` they are not spoken of."""
     host = UNSPECIFIED.get(host, host)
     if ":" in host and not host.startswith("["):
         host = f"[{host}]"
     base = f"http://{host}:{port}"
-    shown = ", ".join(models[:MOST_NAMES]) + (
-        f" and {len(models) - MOST_NAMES} more" if len(models) > MOST_NAMES else ""
-    )
     lines = [
         "",
         "Loquent is ready.",
@@ -95,8 +171,11 @@ def welcome(host: str, port: int, models: Sequence[str]) -> str:
         f"  Health       {base}/healthz   {base}/ready",
         "",
         f"  Sign in      curl -X POST {base}/llm/auth/guest-login",
-        f"  Models       {shown or 'none yet'}",
     ]
+    if models is not None:
+        shown = ", ".join(models[:MOST_NAMES])
+        more = f" and {len(models) - MOST_NAMES} more" if len(models) > MOST_NAMES else ""
+        lines.append(f"  Models       {shown + more or 'none yet'}")
     if models == ["demo"]:
         lines += [
             "               `demo` is a small demonstration program, not a language model. For real ones set",

@@ -100,6 +100,7 @@ class Settings(BaseSettings):
 
     host: Annotated[str, _named("HOST")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535), _named("PORT", "HTTP_PORT")] = 8000
+    workers: Annotated[int, Field(ge=1, le=256), _named("WORKERS", "WEB_CONCURRENCY")] = 1
     data: Annotated[Path, _named("LOQUENT_DATA")] = Path("data")
     database_url: Annotated[SecretStr | None, _named("DATABASE_URL", "DB_DSN")] = None
     models: Annotated[Path | None, _named("LOQUENT_MODELS")] = None
@@ -129,6 +130,7 @@ class Settings(BaseSettings):
     address_rate_limit: Annotated[int, _COUNT, _RATE, _named("ADDRESS_RATE_LIMIT")] = 30
     login_rate_limit: Annotated[int, _COUNT, _RATE, _named("LOGIN_RATE_LIMIT")] = 10
     max_generations: Annotated[int, _COUNT, _named("MAX_GENERATIONS")] = 8
+    drain_seconds: Annotated[float, Field(ge=0, le=3600), _named("DRAIN_SECONDS")] = 20.0
     events_kept: Annotated[float, Field(gt=0, le=24 * 366), _named("EVENTS_KEPT")] = 24.0
     worker_timeout: Annotated[float, Field(ge=1, le=300), _named("WORKER_TIMEOUT")] = 12.0
     guest_max_generations: Annotated[int, _COUNT, _named("GUEST_MAX_GENERATIONS")] = 2
