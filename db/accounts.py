@@ -26,6 +26,10 @@ async def user(session: ReadSession, id: str) -> User | None:
     return await session.get(User, id)
 
 
+async def users_by_ids(session: ReadSession, ids: Collection[str]) -> Sequence[User]:
+    return (await session.scalars(select(User).where(User.id.in_(ids)))).all()
+
+
 async def user_by_email(session: ReadSession, email: str) -> User | None:
     return await session.scalar(select(User).where(User.email == email))
 

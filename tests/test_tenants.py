@@ -63,6 +63,7 @@ SAMPLES: Mapping[Place, tuple[str, ...]] = {
     ("Query.models", "after"): NOBODYS,
     ("Mutation.sendMessage", "input.conversationId"): EVERYTHING,
     ("Mutation.cancelGeneration", "input.id"): EVERYTHING,
+    ("Mutation.stopGeneration", "input.id"): EVERYTHING,
     ("Mutation.revokeApiKey", "input.id"): EVERYTHING,
     ("Mutation.setUserRole", "input.userId"): EVERYTHING,
     ("Subscription.generation", "id"): EVERYTHING,
