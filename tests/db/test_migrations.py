@@ -1,10 +1,11 @@
-"""The migrations give exactly the tables of db/models.py, on both databases."""
+"""The migrations give exactly the tables of db/models, on both databases."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
-import anyio
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -22,22 +23,21 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def empty(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker_id: str
-) -> AsyncIterator[Database]:
-    """A database without tables."""
+def empty_address(request: pytest.FixtureRequest, tmp_path: Path, worker_id: str) -> Iterator[str]:
     if request.param == "sqlite":
-        database = Database(f"sqlite:///{tmp_path_factory.mktemp('empty')}/empty.db")
-        yield database
-        await database.close()
+        yield f"sqlite:///{tmp_path}/empty.db"
         return
     server: URL = request.getfixturevalue("postgresql_server")
-    maker = services.new_database(server, f"loquent_test_{worker_id}_empty")
-    url = await anyio.to_thread.run_sync(maker.__enter__)
-    database = Database(url.render_as_string(hide_password=False))
+    with services.new_database(server, f"loquent_test_{worker_id}_empty_{os.getpid()}") as url:
+        yield url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+async def empty(empty_address: str, anyio_backend: str) -> AsyncIterator[Database]:
+    """A database without tables."""
+    database = Database(empty_address)
     yield database
     await database.close()
-    await anyio.to_thread.run_sync(maker.__exit__, None, None, None)
 
 
 def _shape(connection: Connection) -> dict[str, str]:
