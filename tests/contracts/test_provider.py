@@ -13,10 +13,12 @@ from anyio import fail_after
 
 from engine.events import ErrorCode, FinishReason, Provenance, TextDelta
 from engine.http import HttpClient
+from engine.providers.anthropic import AnthropicProvider
 from engine.providers.base import ChatRequest, Chunk, Finish, Provider, UpstreamError
 from engine.providers.demo import DemoProvider
 from engine.providers.llama_cpp import LlamaCppProvider
 from engine.providers.openai import OpenAIProvider
+from tests import echo_messages
 from tests.engines import LONGEST, PARALLEL, TINY
 from tests.scripted_upstream import ScriptedUpstream, response
 
@@ -33,6 +35,13 @@ class Subject:
     marked: Callable[[str], ChatRequest]
     selective: Provider
     """The same adapter before an upstream that knows what it does not offer."""
+    forced: Provider | None = None
+    """The same adapter before an upstream that can be made to say a word, where the engine cannot."""
+
+    @property
+    def speaker(self) -> Provider:
+        """Who answers what is `marked`."""
+        return self.forced or self.provider
 
     def request(self, options: dict[str, object], *, is_streamed: bool = True) -> ChatRequest:
         return ChatRequest(
@@ -77,13 +86,30 @@ async def openai(tiny_engine: str, http: HttpClient) -> AsyncIterator[Subject]:
 
 
 @pytest.fixture
+async def anthropic(tiny_engine: str, http: HttpClient) -> AsyncIterator[Subject]:
+    async with ScriptedUpstream().running() as upstream:
+        missing = {"type": "not_found_error", "message": "model: nothing-like-it"}
+        upstream.answer(response({"type": "error", "error": missing}, 404))
+        selective = AnthropicProvider("scripted", upstream.base_url, "sk-ant-test", http)
+        provider = AnthropicProvider("engine", tiny_engine, None, http)
+        async with echo_messages.running() as address:
+            echo = AnthropicProvider("echo", address, None, http)
+            endless: dict[str, object] = {"max_tokens": LONGEST - 200}
+            yield Subject(provider, TINY, endless, _repeated, selective, echo)
+
+
+def _repeated(word: str) -> ChatRequest:
+    return ChatRequest(TINY, [{"role": "user", "content": word * 8}], {"max_tokens": 60})
+
+
+@pytest.fixture
 async def llama_cpp(tiny_model: Path, http: HttpClient) -> AsyncIterator[Subject]:
     provider = LlamaCppProvider(tiny_model.parent, http, context_length=LONGEST, parallel=PARALLEL, threads=1)
     yield Subject(provider, TINY, {"ignore_eos": True}, _forced, provider)
     await provider.close()
 
 
-@pytest.fixture(params=["demo", "openai", "llama_cpp"])
+@pytest.fixture(params=["demo", "openai", "anthropic", "llama_cpp"])
 def subject(request: pytest.FixtureRequest) -> Subject:
     found = request.getfixturevalue(request.param)
     assert isinstance(found, Subject)
@@ -111,7 +137,7 @@ async def test_provider_lists_its_model(subject: Subject) -> None:
 
 
 async def test_answer_comes_in_pieces_and_ends_with_a_reason_and_an_exact_bill(subject: Subject) -> None:
-    chunks = await gather(subject.provider, subject.marked("apple"))
+    chunks = await gather(subject.speaker, subject.marked("apple"))
     assert len([chunk for chunk in chunks if chunk.deltas]) > 1
     assert "apple" in text_of(chunks)
     assert finishes_of(chunks) == [Finish(FinishReason.STOP)]
@@ -123,8 +149,8 @@ async def test_answer_comes_in_pieces_and_ends_with_a_reason_and_an_exact_bill(s
 
 async def test_answer_in_one_piece_says_the_same(subject: Subject) -> None:
     request = subject.marked("apple")
-    streamed = await gather(subject.provider, request)
-    (whole,) = await gather(subject.provider, replace(request, is_streamed=False))
+    streamed = await gather(subject.speaker, request)
+    (whole,) = await gather(subject.speaker, replace(request, is_streamed=False))
     assert text_of([whole]) == text_of(streamed)
     assert whole.finishes == finishes_of(streamed)
     (usage,) = [chunk.usage for chunk in streamed if chunk.usage is not None]
@@ -183,7 +209,7 @@ async def test_unknown_model_is_named_as_such(subject: Subject) -> None:
 
 
 async def test_concurrent_answers_do_not_mix(subject: Subject) -> None:
-    answers = await asyncio.gather(*(gather(subject.provider, subject.marked(word)) for word in WORDS))
+    answers = await asyncio.gather(*(gather(subject.speaker, subject.marked(word)) for word in WORDS))
     for word, chunks in zip(WORDS, answers, strict=True):
         assert [other for other in WORDS if other in text_of(chunks)] == [word]
         assert len(finishes_of(chunks)) == 1
