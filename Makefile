@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: serve test lint types format format-check check lock schema migration bench soak-export clean
+.PHONY: serve test lint types format format-check check lock schema migration bench bench-subscriptions soak-export clean
 
 serve: $(VENV)/runtime.stamp
 	@$(BIN)/loquent serve $(ARGS)
@@ -49,6 +49,10 @@ migration: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m bench $(ARGS)
+
+# Streaming beside Node's graphql-ws, which npm brings: make bench-subscriptions ARGS=--quick
+bench-subscriptions: $(VENV)/dev.stamp
+	$(BIN)/python -m bench.subscriptions $(ARGS)
 
 # Memory while 200 MB go in and out: make soak-export, or ARGS=megabytes
 soak-export: $(VENV)/dev.stamp

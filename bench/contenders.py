@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import socket
@@ -13,7 +14,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,7 +40,11 @@ class BenchError(Exception):
     """A measurement cannot be made; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
+class Missing(BenchError):
+    """Something that is measured beside ours, or with it, is not on this machine."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Contender:
     """A server that runs. `cold` is the time from its start to its first answer, in seconds."""
 
@@ -67,20 +71,38 @@ def pin(pid: int, cores: set[int]) -> None:
 @contextlib.contextmanager
 def contenders(folder: Path) -> Generator[list[Contender]]:
     """The fake upstream, a bare Starlette and our server, which both stand before that upstream."""
-    with contextlib.ExitStack() as stack:
-        port = free_port()
-        command = [sys.executable, "-m", "bench.upstream", str(port)]
-        direct = stack.enter_context(serving("direct", command, port, folder, {}, LOAD_CORE))
-        base = {"OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1"}
-        port = free_port()
-        command = [sys.executable, "-m", "uvicorn", "bench.passthrough:app", f"--port={port}", *_UVICORN]
-        bare = stack.enter_context(serving("bare", command, port, folder, base, SERVER_CORE))
-        port = free_port()
-        ours = {"OPENAI_API_KEY": "none", "LOQUENT_DATA": str(folder / "data"), **RAISED}
-        command = [sys.executable, "-m", "server", "serve", f"--port={port}"]
-        loquent = stack.enter_context(serving("loquent", command, port, folder, base | ours, SERVER_CORE))
-        token = sign_in(port)
-        yield [direct, bare, Contender(loquent.name, loquent.port, loquent.pid, loquent.cold, token)]
+    with upstream(folder) as direct, bare(folder, direct) as plain, loquent(folder, direct) as ours:
+        yield [direct, plain, ours]
+
+
+@contextlib.contextmanager
+def upstream(folder: Path) -> Generator[Contender]:
+    port = free_port()
+    command = [sys.executable, "-m", "bench.upstream", str(port)]
+    with serving("direct", command, port, folder, {}, LOAD_CORE) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def bare(folder: Path, before: Contender) -> Generator[Contender]:
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "bench.passthrough:app", f"--port={port}", *_UVICORN]
+    with serving("bare", command, port, folder, _models_of(before), SERVER_CORE) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def loquent(folder: Path, before: Contender, settings: Mapping[str, str] | None = None) -> Generator[Contender]:
+    """Ours, with a guest's token. Servers of the same folder have their keys in common."""
+    port = free_port()
+    command = [sys.executable, "-m", "server", "serve", f"--port={port}"]
+    named = {"OPENAI_API_KEY": "none", "LOQUENT_DATA": str(folder / "data"), **RAISED, **(settings or {})}
+    with serving("loquent", command, port, folder, _models_of(before) | named, SERVER_CORE) as running:
+        yield dataclasses.replace(running, token=sign_in(port))
+
+
+def _models_of(server: Contender) -> dict[str, str]:
+    return {"OPENAI_BASE_URL": f"http://127.0.0.1:{server.port}/v1"}
 
 
 @contextlib.contextmanager
@@ -90,7 +112,7 @@ def serving(
     environment = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
     environment |= {"PYTHONPATH": str(ROOT), **settings}
     began = time.monotonic()
-    with (folder / f"{name}.log").open("wb") as log:
+    with _log(name, port, folder).open("wb") as log:
         process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
         try:
             pin(process.pid, pinned(core))
@@ -106,8 +128,12 @@ def _wait_until_up(name: str, process: subprocess.Popen[bytes], port: int, folde
         with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=2):
             return
         time.sleep(0.02)
-    text = (folder / f"{name}.log").read_text(errors="replace")[-2000:]
+    text = _log(name, port, folder).read_text(errors="replace")[-2000:]
     raise BenchError(f"{name} does not answer:\n{text}")
+
+
+def _log(name: str, port: int, folder: Path) -> Path:
+    return folder / f"{name}-{port}.log"
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

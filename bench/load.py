@@ -113,7 +113,7 @@ class _Client(asyncio.Protocol):
 
 
 class HttpClient(_Client):
-    """Posts the same body again and again, streamed or not."""
+    """Posts the same body again and again, streamed or not; without a body it gets."""
 
     def __init__(self, plan: Plan, tally: Tally) -> None:
         super().__init__(plan, tally)
@@ -122,7 +122,7 @@ class HttpClient(_Client):
         self._parts: list[bytes] = []
         authorization = f"authorization: Bearer {plan.token}\r\n" if plan.token else ""
         self._request = (
-            f"POST {plan.path} HTTP/1.1\r\nhost: 127.0.0.1:{plan.port}\r\n{authorization}accept: */*\r\n"
+            f"{'POST' if plan.body else 'GET'} {plan.path} HTTP/1.1\r\nhost: 127.0.0.1:{plan.port}\r\n{authorization}accept: */*\r\n"
             f"content-type: application/json\r\ncontent-length: {len(plan.body.encode())}\r\n\r\n{plan.body}"
         ).encode()
 

@@ -7,18 +7,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import re
 from collections.abc import AsyncGenerator
 
 import aiohttp
 from starlette.applications import Starlette
+from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from bench.wire import ACK, BURST, COMPLETE, PACED, PROTOCOL, TOKENS, frame
+from bench.wire import (
+    ACK,
+    BROADCAST,
+    BURST,
+    COMPLETE,
+    FLOW,
+    MARK,
+    PACED,
+    PROTOCOL,
+    QUIET,
+    RELAY,
+    TOKENS,
+    TRICKLE,
+    frame,
+)
 
+_STAMPED = re.compile(rb'"content":"(%b\d+)"' % MARK)
 _HEADERS = {"content-type": "application/json", "authorization": "Bearer none"}
 
 
@@ -28,6 +46,8 @@ async def _lifespan(app: Starlette) -> AsyncGenerator[None]:
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
         app.state.session = session
         app.state.url = os.environ["OPENAI_BASE_URL"] + "/chat/completions"
+        app.state.audience = set()
+        app.state.broadcast = None
         yield
 
 
@@ -67,12 +87,72 @@ async def _frames(socket: WebSocket) -> None:
                 await socket.send_text(COMPLETE)
 
 
+async def _subscribed(socket: WebSocket) -> None:
+    await socket.accept(subprotocol=PROTOCOL)
+    while '"subscribe"' not in (text := await socket.receive_text()):
+        if '"connection_init"' in text:
+            await socket.send_text(ACK)
+
+
+async def _left(socket: WebSocket) -> None:
+    """Returns once the client is gone; until then it answers when asked whether it is there."""
+    with contextlib.suppress(WebSocketDisconnect):
+        while True:
+            if '"ping"' in await socket.receive_text():
+                await socket.send_text('{"type":"pong"}')
+
+
+async def _words(state: State, model: str) -> AsyncGenerator[str]:
+    body = json.dumps({"model": model, "stream": True, "messages": []}).encode()
+    number = 0
+    async for data in _passed(state.session, state.url, body):
+        for text in _STAMPED.findall(data):
+            number += 1
+            yield frame(number, text.decode())
+
+
+async def _quiet(socket: WebSocket) -> None:
+    await _subscribed(socket)
+    await _left(socket)
+
+
+async def _relay(socket: WebSocket) -> None:
+    with contextlib.suppress(WebSocketDisconnect):
+        await _subscribed(socket)
+        async for text in _words(socket.app.state, FLOW):
+            await socket.send_text(text)
+
+
+async def _broadcast(socket: WebSocket) -> None:
+    state: State = socket.app.state
+    await _subscribed(socket)
+    state.audience.add(socket)
+    if state.broadcast is None:
+        state.broadcast = asyncio.create_task(_tell_all(state))
+    try:
+        await _left(socket)
+    finally:
+        state.audience.discard(socket)
+
+
+async def _tell_all(state: State) -> None:
+    async for text in _words(state, TRICKLE):
+        for socket in list(state.audience):
+            # Who has just left is told in vain.
+            with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+                await socket.send_text(text)
+    state.broadcast = None
+
+
 app = Starlette(
     routes=[
         Route("/v1/chat/completions", _chat, methods=["POST"]),
         Route("/healthz", _health),
         WebSocketRoute(PACED, _frames),
         WebSocketRoute(BURST, _frames),
+        WebSocketRoute(QUIET, _quiet),
+        WebSocketRoute(RELAY, _relay),
+        WebSocketRoute(BROADCAST, _broadcast),
     ],
     lifespan=_lifespan,
 )

@@ -13,14 +13,15 @@ import json
 import random
 import re
 import sys
+import time
 
 import uvloop
 
-from bench.wire import ACK, BURST, COMPLETE, MODELS, PROTOCOL, TOKENS, WORD, frame
+from bench.wire import ACK, BLANK, BURST, COMPLETE, MARK, MODELS, PROTOCOL, TOKENS, WORD, frame
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _KEY = re.compile(rb"sec-websocket-key: *(\S+)", re.IGNORECASE)
-_MODEL = re.compile(rb'"model": *"(n(\d+)d(\d+))"')
+_MODEL = re.compile(rb'"model": *"([nt](\d+)d(\d+))"')
 _STREAMED = re.compile(rb'"stream": *true')
 _MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _STREAM_HEAD = (
@@ -77,7 +78,7 @@ class Upstream(asyncio.Protocol):
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._buffer = b""
-        self._is_busy = self._is_paused = self._is_lost = self._is_socket = self._is_burst = False
+        self._is_busy = self._is_paused = self._is_lost = self._is_socket = self._is_burst = self._is_stamped = False
         self._pieces: list[bytes] = []
         self._end = b""
         self._sent = 0
@@ -142,9 +143,11 @@ class Upstream(asyncio.Protocol):
             self._transport.write(_completion(model))
             return
         self._delay = int(found[3]) / 1000
+        self._is_stamped = model.startswith("t")
+        word = MARK + BLANK if self._is_stamped else WORD
         self._transport.write(_STREAM_HEAD + _chunk(model, "", None))
         self._begin(
-            [_chunk(model, WORD.decode(), None)] * int(found[2]), _stream_end(model, has_usage=b"include_usage" in body)
+            [_chunk(model, word.decode(), None)] * int(found[2]), _stream_end(model, has_usage=b"include_usage" in body)
         )
 
     def _take_frame(self) -> bool:
@@ -183,7 +186,8 @@ class Upstream(asyncio.Protocol):
             self._transport.write(self._end)
             self.data_received(b"")
             return
-        self._transport.write(self._pieces[self._sent])
+        piece = self._pieces[self._sent]
+        self._transport.write(piece.replace(BLANK, b"%019d" % time.monotonic_ns()) if self._is_stamped else piece)
         self._sent += 1
         if self._delay:
             self._due += self._delay

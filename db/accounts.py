@@ -8,6 +8,7 @@ from itertools import islice
 
 from sqlalchemy import ColumnElement, delete, or_, select, update
 
+from db import budgets
 from db.base import ReadSession, WriteSession
 from db.models import ApiKey, AuthSession, Invite, RefreshToken, Role, User
 
@@ -115,6 +116,26 @@ async def holder(session: ReadSession, session_id: str, moment: datetime) -> Use
         .join(AuthSession, AuthSession.user_id == User.id)
         .where(AuthSession.id == session_id, *_stands(moment))
     )
+
+
+async def caller(session: ReadSession, session_id: str, moment: datetime) -> tuple[User, bool] | None:
+    """As `holder`, and whether a budget concerns them."""
+    found = await session.execute(
+        select(User, budgets.concern(User.id))
+        .join(AuthSession, AuthSession.user_id == User.id)
+        .where(AuthSession.id == session_id, *_stands(moment))
+    )
+    row = found.one_or_none()
+    return (row[0], row[1]) if row is not None else None
+
+
+async def caller_by_subject(session: ReadSession, issuer: str, subject: str) -> tuple[User, bool] | None:
+    """As `user_by_subject`, and whether a budget concerns them."""
+    found = await session.execute(
+        select(User, budgets.concern(User.id)).where(User.issuer == issuer, User.subject == subject)
+    )
+    row = found.one_or_none()
+    return (row[0], row[1]) if row is not None else None
 
 
 async def revoke_session(session: WriteSession, id: str, moment: datetime) -> str | None:

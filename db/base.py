@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,14 @@ from sqlalchemy.types import TypeEngine
 
 # A connection that a firewall has silently dropped lives no longer than this, in seconds.
 OLDEST_CONNECTION = 600
+# In seconds: what a connection may take, what a statement may take before it is given up on both sides, and how long one may
+# wait for a connection that others hold. SQLite has no statements that hang, only a lock that another process may hold.
+CONNECT_SECONDS = 5.0
+STATEMENT_SECONDS = 10.0
+QUEUE_SECONDS = 1.5
+LOCK_SECONDS = 5.0
+# Connections for what must not wait behind requests: the log of what runs, and the heart of a worker.
+RESERVED = 2
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [first + second for first in _CROCKFORD for second in _CROCKFORD]
 _SHIFTS = range(110, -1, -10)
@@ -168,6 +177,20 @@ class Sessions(Protocol):
     def write(self) -> AbstractAsyncContextManager[WriteSession]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """Reads by the connections of one, writes by those of the other."""
+
+    reads: Sessions
+    writes: Sessions
+
+    def read(self) -> AbstractAsyncContextManager[ReadSession]:
+        return self.reads.read()
+
+    def write(self) -> AbstractAsyncContextManager[WriteSession]:
+        return self.writes.write()
+
+
 def database_url(address: str) -> URL:
     """SQLAlchemy's URL for any address the documents use, `postgres://…?sslmode=disable` included."""
     url = make_url(address)
@@ -186,9 +209,12 @@ def database_url(address: str) -> URL:
 class Database:
     """The engine behind the sessions. Everything that talks to the database goes through `read()` or `write()`."""
 
-    def __init__(self, address: str, *, pool_size: int = 10) -> None:
+    def __init__(
+        self, address: str, *, pool_size: int = 10, statement_seconds: float | None = STATEMENT_SECONDS
+    ) -> None:
         self.url = database_url(address)
         self.dialect = self.url.get_backend_name()
+        self._statement_seconds = statement_seconds
         self._engines = self._sqlite() if self.dialect == "sqlite" else self._postgresql(pool_size)
         reader, writer = self._engines
         if self.dialect == "postgresql":
@@ -197,13 +223,26 @@ class Database:
         self._write = async_sessionmaker(writer, class_=WriteSession, expire_on_commit=False)
         self.listeners: list[Listener] = []
 
+    @cached_property
+    def reserved(self) -> Database:
+        """The same one by a few connections of its own, for what must go on however many wait for the others.
+
+        Its listeners are the same, and it is closed with this one. SQLite has one writer, so it has no such lane.
+        """
+        if self.dialect == "sqlite":
+            return self
+        found = Database(self._address, pool_size=RESERVED, statement_seconds=self._statement_seconds)
+        found.listeners = self.listeners
+        return found
+
     def _postgresql(self, pool_size: int) -> tuple[AsyncEngine, AsyncEngine]:
         engine = create_async_engine(
             self.url,
             pool_size=pool_size,
             max_overflow=pool_size,
-            pool_timeout=2,
+            pool_timeout=QUEUE_SECONDS,
             pool_recycle=OLDEST_CONNECTION,
+            connect_args={"timeout": CONNECT_SECONDS, "command_timeout": self._statement_seconds},
             hide_parameters=True,
         )
         event.listen(engine.sync_engine, "checkout", _check_open)
@@ -213,8 +252,13 @@ class Database:
         # One writer connection: SQLite has one writer, and a queue in this process is fairer than its busy wait.
         if self.url.database:
             Path(self.url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        reader = create_async_engine(self.url, pool_size=8, max_overflow=8, pool_timeout=5, hide_parameters=True)
-        writer = create_async_engine(self.url, pool_size=1, max_overflow=0, pool_timeout=10, hide_parameters=True)
+        reader = create_async_engine(
+            self.url, pool_size=8, max_overflow=8, pool_timeout=QUEUE_SECONDS, hide_parameters=True
+        )
+        # Where a commit takes a tenth of a second, a few dozen writers at once are no overload yet.
+        writer = create_async_engine(
+            self.url, pool_size=1, max_overflow=0, pool_timeout=LOCK_SECONDS, hide_parameters=True
+        )
         _prepare_sqlite(reader)
         _prepare_sqlite(writer)
         # Readers stay without a transaction, as on PostgreSQL: each statement is its own snapshot, a fifth cheaper.
@@ -240,7 +284,27 @@ class Database:
             for listener in self.listeners:
                 listener(topic, number)
 
+    @contextlib.asynccontextmanager
+    async def unhurried(self) -> AsyncGenerator[Database]:
+        """The same one for work that may take as long as it takes: none of its statements is given up."""
+        if self.dialect == "sqlite":
+            yield self
+            return
+        patient = Database(self._address, pool_size=1, statement_seconds=None)
+        try:
+            yield patient
+        finally:
+            await patient.close()
+
+    @property
+    def _address(self) -> str:
+        return self.url.render_as_string(hide_password=False)
+
     async def close(self) -> None:
+        # Where nobody has asked for it, it is not there.
+        reserved = self.__dict__.get("reserved", self)
+        if reserved is not self:
+            await reserved.close()
         for engine in self._engines:
             await engine.dispose()
 
@@ -257,7 +321,8 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
         # The driver's own transaction handling starts too late; SQLAlchemy sends BEGIN itself below.
         connection.isolation_level = None  # type: ignore[attr-defined]
         cursor = connection.cursor()  # type: ignore[attr-defined]
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
+        patience = f"busy_timeout={round(1000 * LOCK_SECONDS)}"
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", patience):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
@@ -265,6 +330,11 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
 def _begin(connection: Connection) -> None:
     # At once for writing: a transaction that reads first and writes later could be refused half way.
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+# The classes of PostgreSQL's states that say nothing of the statement: connections, rollbacks for the sake of others, too few
+# resources, locks, a server that starts or stops or gave up waiting, and the disk; and a server that only reads for now.
+_PASSING = ("08", "40", "53", "55", "57", "58", "25006")
 
 
 @contextlib.contextmanager
@@ -278,14 +348,17 @@ def _renamed() -> Generator[None]:
         is_busy = getattr(error.orig, "sqlite_errorname", "") == "SQLITE_BUSY"
         raise StorageError("the database cannot answer", is_full=_is_full(error), is_busy=is_busy) from error
     except DBAPIError as error:
-        if not error.connection_invalidated:
+        if not error.connection_invalidated and not _sqlstate(error).startswith(_PASSING):
             raise
-        raise StorageError("the database went away") from error
+        raise StorageError("the database went away", is_full=_is_full(error)) from error
     except OSError as error:
         raise StorageError("the database cannot be reached") from error
 
 
 def _is_full(error: DBAPIError) -> bool:
-    return (
-        getattr(error.orig, "sqlite_errorname", "") == "SQLITE_FULL" or getattr(error.orig, "sqlstate", "") == "53100"
-    )
+    return getattr(error.orig, "sqlite_errorname", "") == "SQLITE_FULL" or _sqlstate(error) == "53100"
+
+
+def _sqlstate(error: DBAPIError) -> str:
+    """PostgreSQL's five letters for what is wrong; empty where it was not it that said so."""
+    return getattr(error.orig, "sqlstate", None) or ""

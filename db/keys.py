@@ -8,16 +8,18 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
 
+from db import budgets
 from db.base import ReadSession, WriteSession
 from db.models import ApiKey, ProviderKey, Role, User
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """An API key as it is known by its lookup, with the role that its owner has now."""
+    """An API key as it is known by its lookup, with the role that its owner has now, and whether a budget concerns either."""
 
     key: ApiKey
     role: Role
+    has_budget: bool
 
 
 async def lock_owner(session: WriteSession, user_id: str) -> None:
@@ -26,12 +28,13 @@ async def lock_owner(session: WriteSession, user_id: str) -> None:
 
 
 async def holder(session: ReadSession, lookup: str) -> Holder | None:
-    found = (
-        await session.execute(
-            select(ApiKey, User.role).join(User, User.id == ApiKey.user_id).where(ApiKey.lookup == lookup)
-        )
-    ).one_or_none()
-    return Holder(found[0], Role(found[1])) if found is not None else None
+    found = await session.execute(
+        select(ApiKey, User.role, budgets.concern(User.id, ApiKey.id))
+        .join(User, User.id == ApiKey.user_id)
+        .where(ApiKey.lookup == lookup)
+    )
+    row = found.one_or_none()
+    return Holder(row[0], Role(row[1]), row[2]) if row is not None else None
 
 
 async def count_held(session: ReadSession, user_id: str, moment: datetime) -> int:

@@ -47,7 +47,8 @@ async def migrate(database: Database) -> None:
 async def _take_turn(database: Database) -> None:
     if await is_current(database):
         return
-    async with database.write() as session:
+    # To wait for the turn of others, and to change a large table, takes longer than any request may.
+    async with database.unhurried() as patient, patient.write() as session:
         connection = await session.connection()
         if database.dialect == "postgresql":
             # On SQLite the write transaction itself is the lock.

@@ -77,6 +77,18 @@ class Started(Event, tag="started"):
     model: str = ""
 
 
+class Rerouted(Event, tag="rerouted"):
+    """Another upstream answers than the first that was asked, which had failed with `code` before its first word.
+
+    `model` is the public name under which it answers: with `is_fallback` another than was asked for.
+    """
+
+    model: str = ""
+    provider: str = ""
+    is_fallback: bool = False
+    code: ErrorCode = ErrorCode.UNAVAILABLE
+
+
 class TextDelta(Event, tag="text"):
     text: str = ""
     choice: int = 0
@@ -129,7 +141,16 @@ class Snapshot(Event, tag="snapshot"):
 Delta = TextDelta | ReasoningDelta | ToolCallDelta
 Terminal = Completed | Incomplete | Failed | Cancelled
 GenerationEvent = (
-    Started | TextDelta | ReasoningDelta | ToolCallDelta | Completed | Incomplete | Failed | Cancelled | Snapshot
+    Started
+    | Rerouted
+    | TextDelta
+    | ReasoningDelta
+    | ToolCallDelta
+    | Completed
+    | Incomplete
+    | Failed
+    | Cancelled
+    | Snapshot
 )
 
 _decoder = msgspec.json.Decoder(list[GenerationEvent])

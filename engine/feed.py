@@ -15,7 +15,7 @@ import structlog
 
 from db import feed
 from db.base import Sessions, StorageError, now
-from engine.hub import Hub, Watch
+from engine.hub import SAFETY, Hub, Watch
 
 _log = structlog.get_logger()
 
@@ -39,7 +39,10 @@ class Feed:
 
     @contextlib.contextmanager
     def watch(self, user_id: str) -> Generator[Watch]:
-        """Hears the number of each change of the user's that is committed within the block, soon after."""
+        """Hears the number of each change of the user's that is committed within the block, soon after.
+
+        What is waited for may return early, as the hub's watches do.
+        """
         self._followed[user_id] += 1
         try:
             with self._hub.watch(feed.topic(user_id)) as watch:
@@ -50,7 +53,7 @@ class Feed:
                 del self._followed[user_id]
 
     async def wait(self, watch: Watch, number: int, seconds: float) -> bool:
-        """Whether the watch has heard a number beyond this one before the time was over, or the feed was closed."""
+        """Whether there may be something beyond this number; not so when the time was over first, or the feed was closed."""
         scope = asyncio.timeout(0 if self.is_closed else seconds)
         self._waiting.add(scope)
         try:
@@ -72,11 +75,13 @@ class Feed:
     async def run(self) -> None:
         """Runs until cancelled. The database may go away and come back meanwhile."""
         clock = asyncio.get_running_loop().time
-        due = clock() + PRUNE_PERIOD
+        due, looked = clock() + PRUNE_PERIOD, clock()
         while True:
             await asyncio.sleep(POLL)
             try:
-                await self.look()
+                if not self._hub.is_connected or clock() >= looked + SAFETY:
+                    await self.look()
+                    looked = clock()
                 if clock() >= due:
                     due = clock() + PRUNE_PERIOD
                     await self.prune()
@@ -84,13 +89,13 @@ class Feed:
                 _log.warning("feeds not read", error=str(error))
 
     async def look(self) -> None:
-        """Wakes the followers of every feed that has grown, whoever has made it grow."""
+        """Wakes the followers here of every feed that has grown, whoever has made it grow."""
         users = list(self._followed)
         for start in range(0, len(users), BATCH):
             async with self._database.read() as session:
                 found = await feed.last_changes(session, users[start : start + BATCH])
             for user_id, last in found.items():
-                self._hub.wake(feed.topic(user_id), last)
+                self._hub.wake(feed.topic(user_id), last, is_local=True)
 
     async def prune(self) -> None:
         async with self._database.write() as session:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import msgspec
 import structlog
 
-from db import generations, workers
+from db import workers
 from db.base import Sessions, StorageError
-from db.models import Worker
+from db.models import Generation, Worker
 from engine.events import Cancelled
 from engine.hub import Hub
+from engine.prices import Prices
 from engine.recovery import recover
 from engine.run import Run
 from engine.supervisor import Supervisor
@@ -36,17 +36,20 @@ BATCH = 500
 
 
 class Activity(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A run as other processes know it. `tokens` are those that were written, `seconds` how long it has run, `cost` in nanos."""
+    """A run as other processes know it. `tokens` are those that were written, `prompt_tokens` those that were read, roughly;
+    `seconds` how long it has run, `cost` in nanos."""
 
     id: str
     user_id: str
     model: str
     provider: str
     tokens: int = 0
+    prompt_tokens: int = 0
     seconds: float = 0.0
     attempt: int = 1
     viewers: int = 0
     cost: int | None = None
+    prices: Prices | None = None
     conversation_id: str | None = None
     credential_id: str | None = None
     is_durable: bool = True
@@ -58,13 +61,15 @@ def activity(run: Run) -> Activity:
     return Activity(
         id=spec.id,
         user_id=spec.user_id,
-        model=spec.model,
+        model=run.model,
         provider=spec.provider.name,
         tokens=run.transcript.deltas,
+        prompt_tokens=run.prompt_tokens,
         seconds=round(run.seconds, 3),
         attempt=spec.attempt,
         viewers=run.ownership.viewers,
         cost=run.cost,
+        prices=run.prices,
         conversation_id=spec.conversation_id,
         credential_id=spec.credential_id,
         is_durable=spec.is_durable,
@@ -113,7 +118,7 @@ class Fleet:
         """Asks whichever process runs it to stop it, if it is this user's (for "": whosever). Raises StorageError."""
         async with self._database.write() as session:
             await workers.ask_to_cancel(session, generation_id, user_id)
-        self._hub.wake(CANCELLATIONS, time.time_ns() // 1000)
+        self._hub.nudge(CANCELLATIONS)
 
     async def obeyed(self, generation_id: str) -> None:
         """Returns once a run that was asked to stop has ended, or once it is clear that no process runs it."""
@@ -132,7 +137,6 @@ class Fleet:
         is_away = False
         with self._hub.watch(CANCELLATIONS) as watch:
             while True:
-                heard = watch.number
                 try:
                     await self.beat()
                     await self.obey()
@@ -147,7 +151,7 @@ class Fleet:
                     is_away = True
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._period):
-                        await watch.beyond(heard)
+                        await watch.beyond(0)
 
     async def beat(self) -> None:
         """Lets the others know that this process lives, while it has something that they should know of."""
@@ -163,17 +167,6 @@ class Fleet:
         self._has_beaten = is_busy
         if not is_known:
             _log.warning("taken for dead", worker_id=self.id)
-            await self._give_up_what_was_taken()
-
-    async def _give_up_what_was_taken(self) -> None:
-        """This process was away for so long that others have ended what it ran."""
-        runs = {run.spec.id: run for run in self._supervisor.active() if run.spec.is_durable}
-        attempts = [(id, run.spec.attempt) for id, run in runs.items()]
-        async with self._database.write() as session:
-            ours = await generations.fenced(session, attempts)
-        for id, run in runs.items():
-            if id not in ours:
-                run.journal.lose()
 
     async def obey(self) -> None:
         """Stops what others have asked to be stopped."""
@@ -200,18 +193,20 @@ class Fleet:
                 await self._supervisor.log.recorded()
 
     async def look(self) -> None:
-        """Learns what the others do, and ends what dead ones have left."""
+        """Learns what the others do, ends what dead ones have left, and gives up what is no longer this process's."""
+        runs = [run for run in self._supervisor.active() if run.spec.is_durable]
         async with self._database.read() as session:
             self.neighbours = await workers.others(session, self.id)
             holders = set(await workers.holders(session))
+            held = await workers.held(session, self.id) if runs or self.id in holders else []
         self._supervisor.has_neighbours = bool(self.neighbours)
         self._count_viewers()
         beats = {worker.id: worker.beat for worker in self.neighbours}
         busy = {worker.id for worker in self.neighbours if worker.running} | (holders - {self.id})
         for id in self._silent({id: beats.get(id, -1) for id in busy}):
             await self._bury(id)
-        if self.id in holders:
-            await self._adopt_orphans()
+        self._give_up(runs, {row.id for row in held})
+        await self._adopt_orphans(held)
 
     def _count_viewers(self) -> None:
         viewers: Counter[str] = Counter()
@@ -245,11 +240,19 @@ class Fleet:
             await workers.forget(session, id)
         self._known.pop(id, None)
 
-    async def _adopt_orphans(self) -> None:
+    def _give_up(self, runs: Sequence[Run], held: Container[str]) -> None:
+        """Stops those that were deleted, or that others have ended because this process was away for so long.
+
+        Whatever they say next would be refused; but a model may be silent for minutes, and is paid for all the same.
+        """
+        for run in runs:
+            # One that has ended meanwhile is no longer held either.
+            if run.spec.id not in held and not run.status.is_terminal:
+                self._supervisor.log.lose(run.journal)
+
+    async def _adopt_orphans(self, held: Sequence[Generation]) -> None:
         """Ends what says that this process runs it though it does not: it was stored, and then something came between."""
         moment = asyncio.get_running_loop().time()
-        async with self._database.read() as session:
-            held = await workers.held(session, self.id)
         orphans = {row.id: row for row in held if self._supervisor.find(row.id) is None}
         self._orphans = {id: self._orphans.get(id, moment) for id in orphans}
         lost = [orphans[id] for id, since in self._orphans.items() if moment - since >= self._timeout]

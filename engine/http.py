@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
@@ -22,7 +23,10 @@ from engine.providers.base import UpstreamError
 BODY_LIMIT = 32 << 20
 LIST_LIMIT = 8 << 20
 _REFUSAL_LIMIT = 64 << 10
+_REFUSAL_SECONDS = 2.0
 _SHOWN_MESSAGE = 500
+# A timer of no length would be none at all.
+_INSTANT = 0.001
 
 _CONTEXT_PHRASES = ("context length", "context size", "context window", "maximum context", "prompt is too long")
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
@@ -35,11 +39,15 @@ _failures = (aiohttp.ClientError, TimeoutError, OSError)
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds until a connection stands, until the first byte of an answer's body, and between two reads after it."""
+    """Seconds until a connection stands, from the asking to the first byte of an answer's body, and between two reads after it.
 
-    connect: float = 10.0
-    first_byte: float = 120.0
+    `whole` is for an answer that is asked for in one piece: from the asking to its end.
+    """
+
+    connect: float = 5.0
+    first_byte: float = 60.0
     idle: float = 60.0
+    whole: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +96,12 @@ class ResponseStream:
 
     __slots__ = ("_has_begun", "_idle", "_response", "content_type")
 
-    def __init__(self, response: aiohttp.ClientResponse, idle: float) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, first_byte: float, idle: float) -> None:
         self._response = response
         self._idle = idle
         self._has_begun = False
         self.content_type = response.content_type if "Content-Type" in response.headers else ""
+        self._expect_next_within(first_byte)
 
     async def read(self) -> bytes:
         """What has arrived, at least one byte; empty at the end."""
@@ -102,7 +111,7 @@ class ResponseStream:
             raise _renamed(error, has_answered=True) from error
         if not self._has_begun:
             self._has_begun = True
-            self._expect_next_within_idle()
+            self._expect_next_within(self._idle)
         return data
 
     async def read_all(self, limit: int = BODY_LIMIT) -> bytes:
@@ -125,10 +134,10 @@ class ResponseStream:
         """Closes the socket at once, unless the body was read to its end: then the connection is already free for others."""
         self._response.close()
 
-    def _expect_next_within_idle(self) -> None:
+    def _expect_next_within(self, seconds: float) -> None:
         connection = self._response.connection
         if connection is not None and connection.protocol is not None:
-            connection.protocol.read_timeout = self._idle
+            connection.protocol.read_timeout = seconds
             connection.protocol.start_timeout()
 
 
@@ -142,53 +151,71 @@ class HttpClient:
     def __init__(
         self, timeouts: Timeouts | None = None, *, connections_per_host: int = 512, guard: Guard | None = None
     ) -> None:
-        self._timeouts = timeouts or Timeouts()
+        self.timeouts = timeouts or Timeouts()
         self._connections_per_host = connections_per_host
         self._guard = guard
-        self._client_timeout = aiohttp.ClientTimeout(
-            total=guard.total if guard is not None else None,
-            connect=self._timeouts.connect,
-            sock_read=self._timeouts.first_byte,
-        )
+        self._client_timeout = self._waiting(self.timeouts.first_byte)
         self._session: aiohttp.ClientSession | None = None
 
     async def get_json(self, url: str, headers: Mapping[str, str], *, limit: int = LIST_LIMIT) -> bytes:
         """The body of a successful answer. Raises UpstreamError."""
-        stream = await self._open("GET", url, None, headers)
+        stream = await self._open("GET", url, None, headers, self.timeouts.first_byte)
         try:
             return await stream.read_all(limit)
         finally:
             stream.close()
 
-    async def post_json(self, url: str, body: bytes, headers: Mapping[str, str], *, limit: int = BODY_LIMIT) -> bytes:
-        """The body of a successful answer. Raises UpstreamError. Cancelling closes the socket at once."""
-        stream = await self.open_stream(url, body, headers)
-        try:
-            return await stream.read_all(limit)
-        finally:
-            stream.close()
+    async def post_json(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, limit: int = BODY_LIMIT, within: float | None = None
+    ) -> bytes:
+        """The body of a successful answer, which has to be there `within` so many seconds, else within `whole`.
 
-    async def open_stream(self, url: str, body: bytes, headers: Mapping[str, str]) -> ResponseStream:
-        """Posts JSON and returns when a successful status has come. Raises UpstreamError."""
-        return await self._open("POST", url, body, headers)
+        Raises UpstreamError. Cancelling closes the socket at once.
+        """
+        seconds = self.timeouts.whole if within is None else within
+        try:
+            async with asyncio.timeout(seconds):
+                stream = await self._open("POST", url, body, headers, seconds)
+                try:
+                    return await stream.read_all(limit)
+                finally:
+                    stream.close()
+        except TimeoutError as error:
+            raise UpstreamError(ErrorCode.TIMEOUT, "The provider took too long", is_retryable=True) from error
+
+    async def open_stream(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, within: float | None = None
+    ) -> ResponseStream:
+        """Posts JSON and returns when a successful status has come.
+
+        The first byte of the body has to come `within` so many seconds from now. Raises UpstreamError.
+        """
+        return await self._open("POST", url, body, headers, self.timeouts.first_byte if within is None else within)
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
 
-    async def _open(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> ResponseStream:
+    async def _open(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], within: float
+    ) -> ResponseStream:
         if self._session is None:
             self._session = self._make_session()
         if self._guard is not None and not origin(url):
             raise UpstreamError(ErrorCode.PROVIDER_ERROR, _UNUSABLE)
+        timeout = self._client_timeout if within == self.timeouts.first_byte else self._waiting(within)
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + within
         try:
-            response = await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
+            response = await self._session.request(
+                method, url, data=body, headers=headers, allow_redirects=False, timeout=timeout
+            )
         except (*_failures, ValueError) as error:
             renamed = _renamed(error, has_answered=False)
             if self._guard is not None and isinstance(renamed, Unreachable):
                 raise Unreachable(ErrorCode.UNAVAILABLE, _CLOSED) from None
             raise renamed from error
-        stream = ResponseStream(response, self._timeouts.idle)
+        stream = ResponseStream(response, max(deadline - clock(), _INSTANT), self.timeouts.idle)
         if self._guard is not None and response.headers.get("Content-Encoding", "identity") != "identity":
             stream.close()
             raise UpstreamError(ErrorCode.PROVIDER_PROTOCOL, "The answer came packed, which was not asked for")
@@ -200,6 +227,10 @@ class HttpClient:
             )
         finally:
             stream.close()
+
+    def _waiting(self, first_byte: float) -> aiohttp.ClientTimeout:
+        total = self._guard.total if self._guard is not None else None
+        return aiohttp.ClientTimeout(total=total, connect=self.timeouts.connect, sock_read=first_byte)
 
     def _make_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -229,9 +260,10 @@ def origin(url: str) -> str:
 async def _read_at_most(stream: ResponseStream, limit: int) -> bytes:
     data = b""
     try:
-        while len(data) < limit and (part := await stream.read()):
-            data += part
-    except UpstreamError:
+        async with asyncio.timeout(_REFUSAL_SECONDS):
+            while len(data) < limit and (part := await stream.read()):
+                data += part
+    except (UpstreamError, TimeoutError):
         # The status has said what matters; its explanation broke off.
         return data
     return data[:limit]

@@ -13,8 +13,8 @@ from functools import partial
 
 import structlog
 
-from db import generations
-from db.base import Sessions, StorageError
+from db import budgets, generations
+from db.base import Sessions, StorageError, WriteSession
 from engine import replay
 from engine.events import GenerationEvent, encode, is_terminal
 from engine.hub import Hub, LocalHub, Watch
@@ -40,8 +40,10 @@ class EventLog:
         self._mirrors: dict[str, Mirror] = {}
         self._dirty: dict[str, Journal] = {}
         self._ledger: list[Mapping[str, object]] = []
+        self._reserved: set[str] = set()
         self._work = asyncio.Event()
         self._is_committing = False
+        self._has_ended = False
         self._round: asyncio.Future[None] | None = None
 
     def open(self, generation_id: str, attempt: int, *, is_durable: bool) -> Journal:
@@ -73,6 +75,10 @@ class EventLog:
         self._ledger.append(usage)
         self._work.set()
 
+    def release(self, generation_id: str) -> None:
+        """Ends the reservation of a generation in the transaction that will write its ledger row."""
+        self._reserved.add(generation_id)
+
     async def drained(self, journal: Journal) -> None:
         while journal.pending and not journal.is_lost:
             await self._next_round()
@@ -83,9 +89,14 @@ class EventLog:
             await self._next_round()
 
     async def flush(self) -> None:
-        """Returns once the writer has nothing left to commit."""
-        while self._work.is_set() or self._is_committing:
+        """Returns once the writer has nothing left to commit, at once when it has been cancelled: then nothing more is."""
+        while not self._has_ended and (self._work.is_set() or self._is_committing):
             await self._next_round()
+
+    def _end_round(self) -> None:
+        if self._round is not None:
+            self._round.set_result(None)
+            self._round = None
 
     async def _next_round(self) -> None:
         if self._round is None:
@@ -94,6 +105,13 @@ class EventLog:
 
     async def run(self) -> None:
         """The writer. Runs until cancelled; the database may go away and come back meanwhile."""
+        try:
+            await self._write_on()
+        finally:
+            self._has_ended = True
+            self._end_round()
+
+    async def _write_on(self) -> None:
         loop = asyncio.get_running_loop()
         pause, failures = SHORTEST_PAUSE, 0
         ended = loop.time() - LONGEST_PAUSE
@@ -132,9 +150,7 @@ class EventLog:
             await self._write_singly(taken, ledger)
         finally:
             self._is_committing = False
-            if self._round is not None:
-                self._round.set_result(None)
-                self._round = None
+            self._end_round()
 
     def _put_back(self, journals: Sequence[Journal], ledger: list[Mapping[str, object]]) -> None:
         for journal in journals:
@@ -151,8 +167,7 @@ class EventLog:
                 raise
             except Exception:  # noqa: BLE001 - as above
                 _log.exception("generation lost", generation_id=journal.generation_id)
-                journal.lose()
-                self._wake(journal.generation_id, journal.last_seq + 1)
+                self.lose(journal)
         try:
             await self._write([], ledger)
         except StorageError:
@@ -164,6 +179,7 @@ class EventLog:
     async def _write(self, journals: Sequence[Journal], ledger: Sequence[Mapping[str, object]]) -> None:
         batches = {journal.generation_id: (journal, journal.pending[:]) for journal in journals if journal.pending}
         live: set[str] = set()
+        released: set[str] = set()
         async with self._database.write() as session:
             if batches:
                 live = await generations.fenced(session, [(j.generation_id, j.attempt) for j, _ in batches.values()])
@@ -180,18 +196,31 @@ class EventLog:
                         await journal.settle(session)
                 ledger = [*ledger, *(journal.usage for journal in ended if journal.usage is not None)]
             if ledger:
-                await generations.record_usage(session, ledger)
+                released = await self._bill(session, ledger)
+        self._reserved -= released
         for id, (journal, events) in batches.items():
             self._reveal(journal, events, is_live=id in live)
 
+    async def _bill(self, session: WriteSession, ledger: Sequence[Mapping[str, object]]) -> set[str]:
+        """Appends to the ledger; whose reservations this has ended."""
+        await generations.record_usage(session, ledger)
+        released = self._reserved.intersection(str(row["generation_id"]) for row in ledger) if self._reserved else set()
+        if released:
+            await budgets.release(session, released)
+        return released
+
     def _reveal(self, journal: Journal, events: list[GenerationEvent], *, is_live: bool) -> None:
         if not is_live:
-            journal.lose()
-            self._wake(journal.generation_id, journal.last_seq + 1)
+            self.lose(journal)
             return
         del journal.pending[: len(events)]
         journal.publish(events)
         self._wake(journal.generation_id, journal.committed)
+
+    def lose(self, journal: Journal) -> None:
+        """Gives a generation up that is no longer this process's; whoever follows it sees what has become of it."""
+        journal.lose()
+        self._wake(journal.generation_id, journal.last_seq + 1)
 
     def _wake(self, generation_id: str, number: int) -> None:
         self._nearby.wake(generation_id, number)
@@ -282,6 +311,11 @@ class EventLog:
         async with contextlib.aclosing(self.follow(generation_id, last)) as batches:
             async for _ in batches:
                 pass
+
+    @property
+    def readers(self) -> int:
+        """How many generations of this process have followers in it who have not read their end."""
+        return self._nearby.topics - len(self._mirrors)
 
     def viewed_elsewhere(self) -> dict[str, int]:
         """How many follow here what other processes run, by generation."""

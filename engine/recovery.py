@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from db import feed, generations, items
+from db import budgets, feed, generations, items
 from db.base import Sessions, WriteSession, now
 from db.models import Generation, GenerationStatus, ItemStatus
 from engine import prompt
@@ -29,6 +29,7 @@ from engine.events import (
     encode,
 )
 from engine.hub import Hub
+from engine.prices import Prices
 from engine.transcript import Transcript
 
 _log = structlog.get_logger()
@@ -37,7 +38,7 @@ LOST = Failure(ErrorCode.WORKER_LOST, "The server that ran this generation was l
 
 
 class LastSeen(Protocol):
-    """What is known of a run from its worker's last beat; `cost` in nanos. One that is not durable has left no row."""
+    """What is known of a run from its worker's last beat. One that is not durable has left no row."""
 
     @property
     def id(self) -> str: ...
@@ -45,6 +46,8 @@ class LastSeen(Protocol):
     def user_id(self) -> str: ...
     @property
     def credential_id(self) -> str | None: ...
+    @property
+    def conversation_id(self) -> str | None: ...
     @property
     def model(self) -> str: ...
     @property
@@ -54,7 +57,9 @@ class LastSeen(Protocol):
     @property
     def tokens(self) -> int: ...
     @property
-    def cost(self) -> int | None: ...
+    def prompt_tokens(self) -> int: ...
+    @property
+    def prices(self) -> Prices | None: ...
     @property
     def seconds(self) -> float: ...
     @property
@@ -67,13 +72,13 @@ async def recover(database: Sessions, hub: Hub, lost: Sequence[Generation], seen
     Raises StorageError.
     """
     ended = 0
-    costs = {run.id: run.cost for run in seen}
+    beats = {run.id: run for run in seen}
     ephemeral = [run for run in seen if not run.is_durable]
     for generation in lost:
         last = 0
         async with database.write() as session:
             if await generations.take_over(session, generation.id, generation.attempt):
-                last = await _end(session, generation, costs.get(generation.id))
+                last = await _end(session, generation, beats.get(generation.id))
         if last:
             ended += 1
             hub.wake(generation.id, last)
@@ -81,26 +86,40 @@ async def recover(database: Sessions, hub: Hub, lost: Sequence[Generation], seen
     if ephemeral:
         async with database.write() as session:
             await generations.record_usage(session, [_estimate(one) for one in ephemeral])
+            await budgets.release(session, [one.id for one in ephemeral])
     return ended
 
 
-def _estimate(run: LastSeen) -> Mapping[str, object]:
+def _used(prompt_tokens: int, tokens: int) -> Usage:
+    is_known = prompt_tokens or tokens
+    return Usage(prompt_tokens, tokens, provenance=Provenance.ESTIMATED) if is_known else Usage()
+
+
+def _bill(run: LastSeen | Generation, usage: Usage, cost: int | None) -> dict[str, object]:
+    """The row of the ledger for the attempt that was lost."""
     return {
         "generation_id": run.id,
         "attempt": run.attempt,
         "user_id": run.user_id,
         "credential_id": run.credential_id,
+        "conversation_id": run.conversation_id,
         "model": run.model,
         "provider": run.provider,
         "status": GenerationStatus.FAILED,
-        "completion_tokens": run.tokens,
-        "provenance": Provenance.ESTIMATED if run.tokens else Provenance.UNKNOWN,
-        "cost_nanos": run.cost,
-        "duration_ms": round(run.seconds * 1000),
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "provenance": usage.provenance,
+        "cost_nanos": cost,
     }
 
 
-async def _end(session: WriteSession, generation: Generation, cost: int | None) -> int:
+def _estimate(run: LastSeen) -> Mapping[str, object]:
+    usage = _used(run.prompt_tokens, run.tokens)
+    cost = run.prices.cost(usage) if run.prices is not None else None
+    return _bill(run, usage, cost) | {"duration_ms": round(run.seconds * 1000)}
+
+
+async def _end(session: WriteSession, generation: Generation, seen: LastSeen | None) -> int:
     """Writes the end of a lost generation; the number of its last event."""
     said = Transcript()
     batches = await generations.batches_after(session, generation.id, 0)
@@ -108,7 +127,8 @@ async def _end(session: WriteSession, generation: Generation, cost: int | None) 
     for event in events:
         if isinstance(event, TextDelta | ReasoningDelta | ToolCallDelta):
             said.add(event)
-    usage = Usage(completion_tokens=said.deltas, provenance=Provenance.ESTIMATED) if said.deltas else Usage()
+    usage = _used(generation.prompt_tokens if seen is None else seen.prompt_tokens, said.tokens)
+    cost = seen.prices.cost(usage) if seen is not None and seen.prices is not None else None
     end: GenerationEvent = Failed(seq=(events[-1].seq if events else 0) + 1, failure=LOST, usage=usage)
     moment, attempt = now(), generation.attempt + 1
     await generations.append_batches(
@@ -124,30 +144,15 @@ async def _end(session: WriteSession, generation: Generation, cost: int | None) 
         "error_code": LOST.code,
         "error_message": LOST.message,
         "error_is_retryable": LOST.is_retryable,
+        "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "usage_provenance": usage.provenance,
         "cost_nanos": cost,
         "finished_at": moment,
     }
     await generations.finish(session, generation.id, attempt, values)
-    await generations.record_usage(
-        session,
-        [
-            {
-                "generation_id": generation.id,
-                "attempt": generation.attempt,
-                "user_id": generation.user_id,
-                "credential_id": generation.credential_id,
-                "conversation_id": generation.conversation_id,
-                "model": generation.model,
-                "provider": generation.provider,
-                "status": GenerationStatus.FAILED,
-                "completion_tokens": usage.completion_tokens,
-                "provenance": usage.provenance,
-                "cost_nanos": cost,
-            }
-        ],
-    )
+    await generations.record_usage(session, [_bill(generation, usage, cost)])
+    await budgets.release(session, [generation.id])
     await _end_item(session, generation, said, moment)
     return end.seq
 

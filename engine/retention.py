@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from db import accounts, generations, workers
+from db import accounts, budgets, generations, idempotency, workers
 from db.base import Sessions, StorageError, now
 
 _log = structlog.get_logger()
@@ -45,6 +45,13 @@ class Retention:
         async with self._database.write() as session:
             await workers.prune(session, unseen_since=moment - UNSEEN, unheard_since=moment - UNHEARD)
             await accounts.prune(session, moment)
+            await budgets.prune(session, moment)
+        while await self._prune_keys(moment):
+            pass
+
+    async def _prune_keys(self, moment: datetime) -> int:
+        async with self._database.write() as session:
+            return await idempotency.prune(session, moment, BATCH)
 
     async def _prune_events(self, before: datetime) -> int:
         async with self._database.write() as session:

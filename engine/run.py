@@ -11,20 +11,36 @@ import anyio
 
 from db.base import now
 from db.models import Generation, GenerationStatus
-from engine import prompt, turn
-from engine.events import Cancelled, Failure, FinishReason, Terminal, Usage
+from engine import estimate, prompt, turn
+from engine.events import Cancelled, ErrorCode, Failed, Failure, FinishReason, Provenance, Terminal, Usage
 from engine.journal import Journal
 from engine.ownership import OnDisconnect, Ownership
 from engine.prices import Prices
 from engine.providers.base import ChatRequest, Provider
+from engine.routing import Route
 from engine.transcript import Transcript
+
+# With these an upstream has done nothing that it would be paid for, if nothing of an answer had come.
+_FREE = frozenset(
+    {
+        ErrorCode.CONTEXT_LENGTH_EXCEEDED,
+        ErrorCode.INVALID_REQUEST,
+        ErrorCode.MODEL_NOT_FOUND,
+        ErrorCode.PROVIDER_AUTH,
+        ErrorCode.PROVIDER_ERROR,
+        ErrorCode.RATE_LIMITED,
+        ErrorCode.UNAVAILABLE,
+    }
+)
+_NOTHING = Usage(provenance=Provenance.EXACT)
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
     """All that a run needs to know. `grace` in seconds, for CANCEL_AFTER. An ephemeral run (not durable) leaves one ledger row.
 
-    `credential_id` is what its user came with. Without `prices` nobody knows what it costs.
+    `credential_id` is what its user came with. Without `prices` nobody knows what it costs. `is_reserved`: what it may cost
+    was reserved in the user's budget, and that ends with its ledger row.
     """
 
     id: str
@@ -41,12 +57,13 @@ class Spec:
     created_at: datetime = field(default_factory=now)
     credential_id: str | None = None
     prices: Prices | None = None
+    is_reserved: bool = False
 
 
 class Run:
     """One generation while this process runs it, and for a short while after."""
 
-    __slots__ = ("_began", "_stop", "failure", "finished", "finished_at", "journal", "ownership", "retry_after", "scope", "spec",
+    __slots__ = ("_asked", "_began", "_stop", "failure", "finished", "finished_at", "journal", "ownership", "retry_after", "scope", "spec",
                  "status", "tap", "task", "transcript", "usage", "worker_id")  # fmt: skip
 
     def __init__(self, spec: Spec, journal: Journal, worker_id: str, *, is_shared: bool) -> None:
@@ -66,6 +83,7 @@ class Run:
         is_reachable = is_shared and spec.is_durable
         self.ownership = Ownership(spec.on_disconnect, spec.grace, self._disown, is_shared=is_reachable)
         self._stop: Terminal | None = None
+        self._asked: int | None = None
         self._began = asyncio.get_running_loop().time()
 
     def stop(self, event: Terminal) -> None:
@@ -93,7 +111,7 @@ class Run:
             user_id=spec.user_id,
             conversation_id=spec.conversation_id,
             item_id=spec.item_id,
-            model=spec.model,
+            model=self.model,
             provider=spec.provider.name,
             status=self.status,
             on_disconnect=spec.on_disconnect,
@@ -128,12 +146,45 @@ class Run:
         }
 
     @property
+    def route(self) -> Route | None:
+        """The way to whoever answers; None where there is but one who can."""
+        return self.spec.provider if isinstance(self.spec.provider, Route) else None
+
+    @property
+    def model(self) -> str:
+        """The public name of the model that answers: another than was asked for where that one had failed."""
+        return self.spec.model if self.route is None else self.route.chosen.name
+
+    @property
+    def prices(self) -> Prices | None:
+        return self.spec.prices if self.route is None else self.route.prices
+
+    @property
+    def prompt_tokens(self) -> int:
+        """How many went in, roughly."""
+        if self._asked is None:
+            self._asked = estimate.prompt_tokens(self.spec.request.messages, self.spec.request.options)
+        return self._asked
+
+    def used(self, end: Terminal | None = None) -> Usage:
+        """What it has used so far, or once it ends with this event."""
+        counted = self.transcript.counted()
+        if counted is not None:
+            return counted
+        if isinstance(end, Failed) and not self.transcript.deltas:
+            if end.failure.code in _FREE:
+                return _NOTHING
+            if end.failure.code is ErrorCode.INTERNAL:
+                return Usage()
+        return self.transcript.estimate(self.prompt_tokens)
+
+    @property
     def cost(self) -> int | None:
         """In nanos, of what has been said so far; None where no price is known."""
-        if self.spec.prices is None:
+        prices = self.prices
+        if prices is None:
             return None
-        usage = self.usage if self.status.is_terminal else self.transcript.bill(self.spec.request.messages)
-        return self.spec.prices.cost(usage)
+        return prices.cost(self.usage if self.status.is_terminal else self.used())
 
     @property
     def seconds(self) -> float:
@@ -149,7 +200,7 @@ class Run:
             "user_id": spec.user_id,
             "credential_id": spec.credential_id,
             "conversation_id": spec.conversation_id,
-            "model": spec.model,
+            "model": self.model,
             "provider": spec.provider.name,
             "status": self.status,
             "prompt_tokens": usage.prompt_tokens,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 from typing import assert_never
 
 import anyio
@@ -17,10 +18,22 @@ from db import feed, generations, items
 from db.base import StorageError, WriteSession, new_id, now
 from db.models import GenerationStatus, ItemStatus
 from engine import prompt, turn
-from engine.events import Cancelled, Completed, ErrorCode, Failed, Failure, FinishReason, Incomplete, Started, Terminal
+from engine.events import (
+    Cancelled,
+    Completed,
+    ErrorCode,
+    Failed,
+    Failure,
+    FinishReason,
+    Incomplete,
+    Rerouted,
+    Started,
+    Terminal,
+)
 from engine.log import EventLog
 from engine.providers.base import UpstreamError
 from engine.ring import Batch
+from engine.routing import Route
 from engine.run import Run, Spec
 
 _log = structlog.get_logger()
@@ -87,6 +100,8 @@ class Supervisor:
         journal.on_lost = lambda: run.stop(Cancelled())
         self._runs[spec.id] = run
         journal.append((Started(model=spec.model),))
+        if run.route is not None:
+            run.route.on_change = partial(_reroute, run, run.route)
         run.task = asyncio.get_running_loop().create_task(self._drive(run))
         # However the task ends.
         run.task.add_done_callback(lambda _: self.let_go(spec.user_id, spec.id))
@@ -118,11 +133,13 @@ class Supervisor:
         spec = run.spec
         # Before anybody can see the end: whoever does may start the next run at once.
         self.let_go(spec.user_id, spec.id)
-        run.usage = event.usage = run.transcript.bill(spec.request.messages)
+        run.usage = event.usage = run.used(event)
         run.status, run.finished_at = _status(event), now()
         run.ownership.close()
         if isinstance(event, Failed):
             run.failure = event.failure
+        if spec.is_reserved:
+            self.log.release(spec.id)
         if not spec.is_durable:
             run.journal.append((event,))
         elif not run.journal.is_lost:
@@ -134,7 +151,8 @@ class Supervisor:
         _log.info(
             "generation",
             generation_id=spec.id,
-            model=spec.model,
+            model=run.model,
+            provider=spec.provider.name,
             status=run.status,
             code=run.failure.code if run.failure else None,
             completion_tokens=run.usage.completion_tokens,
@@ -150,7 +168,7 @@ class Supervisor:
         last_seq = run.journal.last_seq
         said = run.transcript
         values = run.result() | {"status": run.status, "text": said.text, "reasoning": said.reasoning}
-        values["tool_calls"] = prompt.calls(said.tool_calls)
+        values |= {"tool_calls": prompt.calls(said.tool_calls), "model": run.model, "provider": spec.provider.name}
         await generations.finish(session, spec.id, spec.attempt, values | {"last_seq": last_seq, "finished_at": moment})
         if spec.item_id is not None and spec.conversation_id is not None:
             is_whole = run.status is GenerationStatus.COMPLETED
@@ -201,6 +219,11 @@ class Supervisor:
             with contextlib.suppress(TimeoutError, StorageError):
                 async with asyncio.timeout(CLOSE_WAIT):
                     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _reroute(run: Run, route: Route) -> None:
+    chosen, code = route.chosen, route.failure.code if route.failure is not None else ErrorCode.UNAVAILABLE
+    run.journal.append((Rerouted(0, chosen.name, route.name, chosen.is_fallback, code),))
 
 
 def _status(event: Terminal) -> GenerationStatus:

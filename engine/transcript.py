@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from engine.events import Delta, FinishReason, Provenance, TextDelta, ToolCallDelta, Usage
-from engine.providers.base import ChatMessage, Chunk
+from engine.providers.base import Chunk
 
 CHARACTERS_PER_TOKEN = 4
 
@@ -22,6 +23,7 @@ class Transcript:
     usage: Usage | None = None
     characters: int = 0
     deltas: int = 0
+    _deltas_counted: int = 0
 
     def take(self, chunk: Chunk) -> None:
         for delta in chunk.deltas:
@@ -30,6 +32,7 @@ class Transcript:
             self.finish_reasons[finish.choice] = finish.reason
         if chunk.usage is not None:
             self.usage = chunk.usage
+            self._deltas_counted = self.deltas
 
     @property
     def finish_reason(self) -> FinishReason | None:
@@ -64,15 +67,20 @@ class Transcript:
             ToolCallDelta(index=delta.index, id=delta.id, name=delta.name, arguments=delta.arguments)
         )
 
-    def bill(self, messages: Sequence[ChatMessage]) -> Usage:
-        """The upstream's own count, else an estimate from what went in and came out, else nothing known."""
-        if self.usage is not None:
-            return self.usage
-        if not self.deltas:
-            return Usage()
-        asked = sum(len(str(message.get("content") or "")) for message in messages)
-        return Usage(
-            prompt_tokens=asked // CHARACTERS_PER_TOKEN + 1,
-            completion_tokens=max(self.deltas, self.characters // CHARACTERS_PER_TOKEN),
-            provenance=Provenance.ESTIMATED,
-        )
+    @property
+    def tokens(self) -> int:
+        """How many it said, roughly: most upstreams send one at a time, some send more."""
+        return max(self.deltas, self.characters // CHARACTERS_PER_TOKEN)
+
+    def counted(self) -> Usage | None:
+        """The upstream's own count, if it gave one."""
+        usage = self.usage
+        if usage is None or self.finish_reasons or self.deltas == self._deltas_counted:
+            return usage
+        # It counted as it went, and more came before it broke off.
+        tokens = max(usage.completion_tokens, self.tokens)
+        return msgspec.structs.replace(usage, completion_tokens=tokens, provenance=Provenance.ESTIMATED)
+
+    def estimate(self, prompt_tokens: int) -> Usage:
+        """For what nobody counts: `prompt_tokens`, an estimate too, went in."""
+        return Usage(prompt_tokens=prompt_tokens, completion_tokens=self.tokens, provenance=Provenance.ESTIMATED)

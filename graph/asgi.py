@@ -1,4 +1,4 @@
-"""GraphQL over HTTP, and the door to GraphQL over WebSocket. Every refusal is a JSON body; nothing here answers 500."""
+"""GraphQL over HTTP, and the door to its streams and sockets. Every refusal has a body that says why; nothing answers 500."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from db.base import StorageError
 from graph.errors import RequestError, new_request_id, refusal, unavailable
 from graph.limits import Limits
-from graph.operation import Abandoned, Operations, Request, check, decode, refuse
+from graph.negotiation import EVENTS, LEGACY, PARTS, RESPONSE, check_content_type, negotiate, wants_page
+from graph.operation import Abandoned, Operations, Prepared, Request, check, decode, refuse
 from graph.socket import Socket, address_of, is_welcome
+from graph.stream import FORMS, Headers, Stream
 from resolvers import credentials
 from resolvers.access import admit, require_room
 from resolvers.call import Call, Services
 from resolvers.errors import InvalidInput, RateLimited, Unauthenticated, Unavailable
 from resolvers.identity import authenticate
 
-RESPONSE = "application/graphql-response+json"
-LEGACY = "application/json"
-_HTML = "text/html"
+OFFERED = (RESPONSE, LEGACY, EVENTS, PARTS)
 _PARAMETERS = {
     "query": "query",
     "operationName": "operation_name",
@@ -62,34 +62,36 @@ class GraphQLApp:
         self._playground = playground
         self._origins = frozenset(allowed_origins)
         self._sockets: set[Socket] = set()
+        self._streams: set[Stream] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await self._socket(scope, receive, send)
             return
         accept = _header(scope, b"accept")
-        if self._playground is not None and scope["method"] == "GET" and _wants_page(accept):
+        if self._playground is not None and scope["method"] == "GET" and wants_page(accept):
             await self._playground(scope, receive, send)
             return
         request_id = _request_id(scope)
         media = negotiate(accept)
-        headers: Mapping[str, str] = {}
         try:
             if media is None:
-                raise RequestError(f"Only {RESPONSE} and {LEGACY} are offered", "NOT_ACCEPTABLE", status=406)
-            status, body = 200, await self._answer(scope, receive, request_id)
+                raise RequestError(f"Only {', '.join(OFFERED)} are offered", "NOT_ACCEPTABLE", status=406)
+            await self._serve(scope, receive, send, media, request_id)
         except Abandoned:
             return
         except RequestError as error:
-            status = 200 if error.is_well_formed and media == LEGACY else error.status
-            headers, body = error.headers, refuse(error, request_id)
-        await _respond(send, status, media or LEGACY, headers, body)
+            await _refuse(send, error, media or LEGACY, request_id)
 
     async def close(self) -> None:
-        """Ends every socket (1001) and waits until their operations have cleaned up."""
-        for socket in list(self._sockets):
+        """Ends every socket (1001) and every stream, and waits until their operations have cleaned up."""
+        sockets, streams = list(self._sockets), list(self._streams)
+        for socket in sockets:
             socket.end(1001, "Server is shutting down")
-        await asyncio.gather(*(socket.closed.wait() for socket in list(self._sockets)))
+        for stream in streams:
+            stream.end()
+        closed = [*(socket.closed for socket in sockets), *(stream.closed for stream in streams)]
+        await asyncio.gather(*(one.wait() for one in closed))
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not is_welcome(scope, self._origins):
@@ -103,7 +105,7 @@ class GraphQLApp:
         finally:
             self._sockets.discard(socket)
 
-    async def _answer(self, scope: Scope, receive: Receive, request_id: str) -> bytes:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, media: str, request_id: str) -> None:
         is_get = scope["method"] == "GET"
         if not is_get and scope["method"] != "POST":
             raise _not_allowed("GET, POST", "GraphQL is served by GET and POST")
@@ -112,12 +114,29 @@ class GraphQLApp:
         prepared, call = await self._operations.admit(request, call)
         scope["state"]["standing"] = call.standing
         if prepared.kind is OperationType.SUBSCRIPTION:
-            raise RequestError("Subscriptions are served over WebSocket (graphql-transport-ws)")
+            await self._follow(scope, receive, send, prepared, call)
+            return
         if is_get and prepared.kind is not OperationType.QUERY:
             raise _not_allowed("POST", "A mutation needs POST")
         # A query whose client has gone is of use to nobody; a mutation is finished all the same.
         leave = functools.partial(_left, receive) if prepared.kind is OperationType.QUERY else None
-        return await self._operations.answer(prepared, call, leave)
+        await _respond(send, 200, media, {}, await self._operations.answer(prepared, call, leave))
+
+    async def _follow(self, scope: Scope, receive: Receive, send: Send, prepared: Prepared, call: Call) -> None:
+        media = negotiate(_header(scope, b"accept"), is_subscription=True)
+        if media is None:
+            raise RequestError(
+                "Subscriptions are served over WebSocket (graphql-transport-ws), as server-sent events "
+                f"(`Accept: {EVENTS}`) and in parts (`Accept: {PARTS};subscriptionSpec=1.0`)"
+            )
+        form = FORMS[media]
+        last_event_id = _header(scope, b"last-event-id") or None
+        stream = Stream(form, call, self._limits.send_seconds, receive, send)
+        self._streams.add(stream)
+        try:
+            await stream.serve(self._operations.events(prepared, call, form.write, last_event_id))
+        finally:
+            self._streams.discard(stream)
 
     async def _admit(self, scope: Scope, request_id: str) -> Call:
         """The call, counted whether its credential holds or not. Raises RequestError."""
@@ -140,7 +159,7 @@ class GraphQLApp:
         return call
 
     async def _from_body(self, scope: Scope, receive: Receive) -> Request:
-        _check_content_type(_header(scope, b"content-type"))
+        check_content_type(_header(scope, b"content-type"))
         body = await self._body(receive, _header(scope, b"content-length"))
         if body.lstrip()[:1] == b"[":
             raise RequestError("Send one operation a request: arrays of operations are not served")
@@ -178,11 +197,24 @@ async def _left(receive: Receive) -> None:
     await receive()
 
 
+async def _refuse(send: Send, error: RequestError, media: str, request_id: str) -> None:
+    """Where only the document is at fault, a client that reads a stream is told so in the stream, which it would retry
+    otherwise; and the older media type answers with 200."""
+    is_request_good = error.is_well_formed and media != RESPONSE
+    status = 200 if is_request_good else error.status
+    if media in FORMS and not is_request_good:
+        media = LEGACY
+    await _respond(send, status, media, error.headers, refuse(error, request_id))
+
+
 async def _respond(send: Send, status: int, media: str, headers: Mapping[str, str], body: bytes) -> None:
+    form = FORMS.get(media)
+    kind: Headers = [(b"content-type", media.encode() + b"; charset=utf-8"), (b"vary", b"Accept")]
+    if form is not None:
+        kind, body = form.headers, form.whole(body)
     raw = [
-        (b"content-type", media.encode() + b"; charset=utf-8"),
+        *kind,
         (b"content-length", str(len(body)).encode()),
-        (b"vary", b"Accept"),
         *((name.lower().encode(), value.encode()) for name, value in headers.items()),
     ]
     await send({"type": "http.response.start", "status": status, "headers": raw})
@@ -217,65 +249,6 @@ def _json(name: str, text: str) -> dict[str, object] | None:
     except (ValueError, RecursionError) as error:
         raise RequestError(f"The parameter `{name}` is not a JSON object") from error
     return value
-
-
-@functools.lru_cache(maxsize=256)
-def negotiate(accept: str) -> str | None:
-    """The media type to answer with: the one the client likes best, the older one where it does not care; None for neither."""
-    if not accept.strip():
-        return LEGACY
-    best: tuple[float, str | None] = (0.0, None)
-    for media in (LEGACY, RESPONSE):
-        quality = _quality(accept, media)
-        if quality > best[0]:
-            best = quality, media
-    # Equal wishes go to the newer type when the client names it.
-    if best[1] == LEGACY and RESPONSE in accept.lower() and _quality(accept, RESPONSE) == best[0]:
-        return RESPONSE
-    return best[1]
-
-
-def _quality(accept: str, media: str) -> float:
-    """How much a client wants a media type; the most specific range that matches it decides."""
-    found: tuple[int, float] = (0, 0.0)
-    for part in accept.lower().split(","):
-        name, *parameters = (piece.strip() for piece in part.split(";"))
-        rank = {media: 3, media.split("/")[0] + "/*": 2, "*/*": 1}.get(name, 0)
-        # This door speaks UTF-8 alone.
-        if rank > found[0] and not _asks_other_charset(parameters):
-            found = rank, _weight(parameters)
-    return found[1]
-
-
-def _asks_other_charset(parameters: list[str]) -> bool:
-    return any(
-        parameter.startswith("charset=") and parameter[8:].strip('"') not in ("utf-8", "utf8")
-        for parameter in parameters
-    )
-
-
-def _weight(parameters: list[str]) -> float:
-    for parameter in parameters:
-        if parameter.startswith("q="):
-            try:
-                return min(max(float(parameter[2:]), 0.0), 1.0)
-            except ValueError:
-                return 0.0
-    return 1.0
-
-
-def _wants_page(accept: str) -> bool:
-    """A browser that opens the address: HTML by name, and not less than JSON."""
-    return _HTML in accept.lower() and _quality(accept, _HTML) >= max(
-        _quality(accept, LEGACY), _quality(accept, RESPONSE)
-    )
-
-
-def _check_content_type(value: str) -> None:
-    name, *parameters = (part.strip().lower() for part in value.split(";"))
-    if name != LEGACY or _asks_other_charset(parameters):
-        # Only this type makes a browser ask first, which is what keeps foreign pages from posting here.
-        raise RequestError(f"The body must be {LEGACY} in UTF-8", "UNSUPPORTED_MEDIA_TYPE", status=415)
 
 
 def _header(scope: Scope, name: bytes) -> str:

@@ -13,7 +13,9 @@ from graphql import FieldNode, GraphQLError
 from strawberry.exceptions import StrawberryInputCoercionError
 
 from db.base import StorageError
+from graph.relay import moment
 from resolvers.errors import (
+    BudgetExceeded,
     Conflict,
     Forbidden,
     GenerationFailed,
@@ -119,6 +121,8 @@ def describe(error: Known) -> tuple[str, Extensions]:  # noqa: C901 - one line a
             return "FORBIDDEN", {}
         case RateLimited(retry_after=wait):
             return "RATE_LIMITED", _retry(wait)
+        case BudgetExceeded(resets_at=resets_at):
+            return "BUDGET_EXCEEDED", {} if resets_at is None else {"resetsAt": moment(resets_at)}
         case TooLarge():
             return "TOO_LARGE", {}
         case Unavailable(retry_after=wait):

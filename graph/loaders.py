@@ -9,8 +9,20 @@ from typing import TypeAlias, TypeVar
 from strawberry.dataloader import DataLoader
 
 from db.models import ApiKey, Conversation, Generation, Item, Project, ProviderKey, Share
-from resolvers import api_keys, branches, conversations, generations, items, projects, provider_keys, settings, shares
+from resolvers import (
+    api_keys,
+    branches,
+    budgets,
+    conversations,
+    generations,
+    items,
+    projects,
+    provider_keys,
+    settings,
+    shares,
+)
 from resolvers.branches import Lineage
+from resolvers.budgets import Standing
 from resolvers.call import Call
 from resolvers.errors import InvalidInput
 from resolvers.paging import Page, Window
@@ -117,6 +129,11 @@ class Loaders:
     def users_settings(self) -> DataLoader[str, Settings | None]:
         """By user."""
         return loader(partial(settings.by_users, self._call))
+
+    @cached_property
+    def users_budgets(self) -> DataLoader[str, list[Standing] | None]:
+        """By user."""
+        return loader(partial(budgets.by_users, self._call))
 
     @cached_property
     def provider_keys(self) -> DataLoader[str, ProviderKey | None]:

@@ -7,10 +7,12 @@ from typing import Annotated, TypeAlias, TypeVar
 import strawberry
 
 from db import models
+from graph.fields.activity import ActivityMutations
 from graph.fields.edits import EditMutations
 from graph.fields.projects import ProjectMutations
 from graph.fields.settings import SettingsMutations
 from graph.fields.shares import ShareMutations
+from graph.fields.usage import BudgetMutations
 from graph.relay import Edge, Info, given, resolved, shaped
 from graph.types.account import (
     AuthPayload,
@@ -59,7 +61,7 @@ Input: TypeAlias = Annotated[T, strawberry.argument(description="What to do.")]
 
 
 @strawberry.type(description="All that can be changed. What the caller can mend is told in the payload's `errors`.")
-class Mutation(ShareMutations, SettingsMutations, EditMutations, ProjectMutations):
+class Mutation(ActivityMutations, ShareMutations, SettingsMutations, EditMutations, ProjectMutations, BudgetMutations):
     @resolved("Signs in as a new guest.")
     @mendable(AuthPayload)
     async def guest_login(self, info: Info) -> AuthPayload:
@@ -113,7 +115,7 @@ class Mutation(ShareMutations, SettingsMutations, EditMutations, ProjectMutation
     @resolved("Makes a conversation.")
     @mendable(CreateConversationPayload)
     async def create_conversation(self, info: Info, input: Input[CreateConversationInput]) -> CreateConversationPayload:
-        call = info.context.call
+        call = input.call(info)
         row = await conversations.create(
             call,
             title=given(input.title),
@@ -144,7 +146,7 @@ class Mutation(ShareMutations, SettingsMutations, EditMutations, ProjectMutation
     @resolved("Adds a message to a conversation and, if asked to, starts a reply.")
     @mendable(SendMessagePayload)
     async def send_message(self, info: Info, input: Input[SendMessageInput]) -> SendMessagePayload:
-        call = info.context.call
+        call = input.call(info)
         wanted = given(input.generate)
         options = wanted.options() if wanted is not None else None
         sent = await generations.send_message(call, input.conversation_id, new_message(input.content), options)
@@ -164,7 +166,7 @@ class Mutation(ShareMutations, SettingsMutations, EditMutations, ProjectMutation
     @mendable(GeneratePayload)
     async def generate(self, info: Info, input: Input[GenerateInput]) -> GeneratePayload:
         wanted = given(input.options) or GenerateOptions()
-        row = await generations.generate(info.context.call, new_message(input.content), wanted.options())
+        row = await generations.generate(input.call(info), new_message(input.content), wanted.options())
         return GeneratePayload(generation=Generation.from_row(row))
 
     @resolved("Stops a run and tells how it ended; one that has ended stays as it is.")

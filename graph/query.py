@@ -13,6 +13,7 @@ from graph.fields.export import ExportFields
 from graph.fields.projects import ProjectFields
 from graph.fields.search import SearchFields
 from graph.fields.shares import ShareFields
+from graph.fields.usage import UsageFields
 from graph.relay import (
     After,
     Before,
@@ -57,7 +58,7 @@ NEWEST = ConversationOrder(field=ConversationOrderField.UPDATED_AT, direction=Or
 
 
 @strawberry.type(description="All that can be read.")
-class Query(SearchFields, ExportFields, ShareFields, BranchFields, ProjectFields):
+class Query(SearchFields, ExportFields, ShareFields, BranchFields, ProjectFields, UsageFields):
     @resolved("The user who is signed in; null when nobody is.")
     async def viewer(self, info: Info) -> User | None:
         return shaped(User.from_row, await identity.viewer(info.context.call))

@@ -33,11 +33,11 @@ Before: TypeAlias = Annotated[str | None, strawberry.argument(description="Only 
 Input: TypeAlias = Annotated[T, strawberry.argument(description="What to do.")]
 
 
-def resolved(description: str, *, is_stream: bool = False) -> Callable[[Callable[..., object]], StrawberryField]:
-    """A field that a function answers; a stream's function is an asynchronous generator."""
+def resolved(description: str) -> Callable[[Callable[..., object]], StrawberryField]:
+    """A field that a function answers."""
 
     def decorate(resolve: Callable[..., object]) -> StrawberryField:
-        return strawberry.field(resolve, description=description, is_subscription=is_stream)
+        return strawberry.field(resolve, description=description)
 
     return decorate
 

@@ -12,7 +12,7 @@ from graph.mutation import Mutation
 from graph.query import Query
 from graph.relay import SCALARS
 from graph.subscription import Subscription
-from graph.types import conversation, event, feed, payload
+from graph.types import conversation, event, feed, payload, usage
 from resolvers.access import ADMIN, KEYS_WRITE, PROVIDERS_WRITE, PUBLIC, READ, SCOPES, WRITE
 
 # What a caller must hold to use a root field. The resolvers enforce it; a test holds the two together.
@@ -29,6 +29,7 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "Query.project": READ,
         "Query.generation": READ,
         "Query.search": READ,
+        "Query.usage": READ,
         "Query.exportConversation": READ,
         "Query.shares": READ,
         "Query.sharedConversation": PUBLIC,
@@ -64,6 +65,11 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "Mutation.deleteProject": WRITE,
         "Mutation.generate": WRITE,
         "Mutation.cancelGeneration": WRITE,
+        "Mutation.stopGeneration": ADMIN,
+        "Mutation.setBudget": ADMIN,
+        "Mutation.deleteBudget": ADMIN,
+        "Mutation.setApiKeyBudget": KEYS_WRITE,
+        "Mutation.deleteApiKeyBudget": KEYS_WRITE,
         "Mutation.createApiKey": KEYS_WRITE,
         "Mutation.revokeApiKey": KEYS_WRITE,
         "Mutation.setProviderKey": PROVIDERS_WRITE,
@@ -79,6 +85,7 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "Subscription.sharedGeneration": PUBLIC,
         "Subscription.generation": READ,
         "Subscription.compare": READ,
+        "Subscription.activeGenerations": ADMIN,
         "Subscription.conversationEvents": READ,
     }
 )
@@ -86,6 +93,7 @@ FIELDS: Mapping[str, str] = MappingProxyType(
 HIDDEN = (
     conversation.Message,
     event.GenerationStarted,
+    event.GenerationRerouted,
     event.GenerationSnapshot,
     event.TextDelta,
     event.ReasoningDelta,
@@ -112,7 +120,7 @@ def build_schema(scopes: Mapping[str, str] = FIELDS) -> strawberry.Schema:
         mutation=Mutation,
         subscription=Subscription,
         types=HIDDEN,
-        config=StrawberryConfig(scalar_map=SCALARS),
+        config=StrawberryConfig(scalar_map={**SCALARS, **usage.SCALARS}),
     )
     found = {f"{root}.{name}" for root, name in root_fields(schema)}
     wrong = (found ^ scopes.keys()) | {field for field, scope in scopes.items() if scope not in SCOPES}

@@ -32,9 +32,6 @@ PROTOCOL = "graphql-transport-ws"
 _LONGEST_REASON = 123
 # How long a client that is told to go may take to read that.
 _FAREWELL_SECONDS = 1.0
-# After so many frames of one operation the others have their turn.
-_FRAMES_A_TURN = 64
-
 
 _encoder = msgspec.json.Encoder()
 
@@ -260,16 +257,12 @@ class Socket:
             if self._is_live(id):
                 await self._transmit(f"{opening}{answer.decode()}}}")
             return
-        sent = 0
         async with aclosing(self._operations.events(prepared, call)) as events:
-            async for event in events:
+            async for answers in events:
                 if not self._is_live(id):
                     break
-                await self._transmit(f"{opening}{event.decode()}}}")
-                sent += 1
-                if sent % _FRAMES_A_TURN == 0:
-                    # With a log that is all there and a client that reads fast, nothing else makes this loop wait.
-                    await asyncio.sleep(0)
+                for answer in answers:
+                    await self._transmit(f"{opening}{answer.decode()}}}")
 
     def _is_live(self, id: str) -> bool:
         """Whether the id still belongs to this operation, which may have swallowed its cancellation."""

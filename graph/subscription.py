@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from itertools import groupby
 from typing import Annotated
 
 import strawberry
 
-from engine.events import Delta, ReasoningDelta, Terminal, TextDelta, ToolCallDelta
+from engine.events import Delta, ReasoningDelta, TextDelta, ToolCallDelta
 from engine.events import GenerationEvent as Event
+from graph.fanout import Told, streamed
+from graph.fields.activity import ActivityStreams
 from graph.fields.shares import ShareStreams
-from graph.relay import Id, Info, given, resolved
-from graph.types import event as shapes
+from graph.relay import Id, Info, given
 from graph.types import feed as changes
-from graph.types.event import GenerationEvent
+from graph.types.event import Audience, GenerationEvent, told
 from graph.types.feed import ConversationEvent
 from graph.types.generation import Generation
 from resolvers import compare, feed, generations
@@ -27,11 +29,12 @@ LONGEST_WINDOW = 1000
 
 
 @strawberry.type(description="All that can be followed.")
-class Subscription(ShareStreams):
-    @resolved(
+class Subscription(ShareStreams, ActivityStreams):
+    @streamed(
         "The events of a run: first those that were, then those that come; ends after the last one. "
         "Leaving stops the run only where it was started so, by `GenerateOptions.onDisconnect`.",
-        is_stream=True,
+        GenerationEvent,
+        position="seq",
     )
     async def generation(
         self,
@@ -47,29 +50,23 @@ class Subscription(ShareStreams):
                 "The first piece is never held back."
             ),
         ] = 0,
-    ) -> AsyncGenerator[GenerationEvent, None]:
+    ) -> AsyncGenerator[Told]:
         call, window = info.context.call, coalesce_ms or 0
         if not 0 <= window <= LONGEST_WINDOW:
             raise InvalidInput(f"coalesceMs must be between 0 and {LONGEST_WINDOW}", field="coalesceMs")
-        batches: AsyncGenerator[Sequence[Event]] = await generations.follow(call, id, after or 0)
+        batches: AsyncGenerator[Sequence[Event]] = await generations.follow(call, id, info.context.resumed(after))
         if window:
             batches = merged(batches, window / 1000)
+        ended = functools.partial(_ended, call, id)
         async with contextlib.aclosing(batches):
             async for batch in batches:
-                for event in batch:
-                    if isinstance(event, Delta):
-                        # Of several answers to one question only the first is told here.
-                        if event.choice == 0:
-                            yield shapes.delta(id, event)
-                    elif isinstance(event, Terminal):
-                        yield shapes.end(id, event, await _ended(call, id))
-                    else:
-                        yield shapes.other(id, event)
+                yield await told(id, batch, Audience.OWNER, ended)
 
-    @resolved(
+    @streamed(
         "What changes in the viewer's conversations, on whatever device, as it happens. It ends only with the "
         "conversation that `id` names.",
-        is_stream=True,
+        ConversationEvent,
+        position="cursor",
     )
     async def conversation_events(
         self,
@@ -83,18 +80,17 @@ class Subscription(ShareStreams):
                 description="Cursor of the last event that was seen: what came after it comes first. From now by default."
             ),
         ] = strawberry.UNSET,
-    ) -> AsyncGenerator[ConversationEvent, None]:
+    ) -> AsyncGenerator[Told]:
         call = info.context.call
-        following = await feed.follow(call, given(id), given(after))
+        following = await feed.follow(call, given(id), info.context.last_event_id or given(after))
         async with contextlib.aclosing(following.batches) as batches:
             async for batch in batches:
-                for news in batch:
-                    yield changes.event(call, news)
+                yield Told(changes.event(call, news) for news in batch)
 
-    @resolved(
+    @streamed(
         "The events of several runs as they come, each run's in their order; `generationId` tells whose. Ends when all have "
         "ended.",
-        is_stream=True,
+        GenerationEvent,
     )
     async def compare(
         self,
@@ -104,23 +100,11 @@ class Subscription(ShareStreams):
             list[int] | None,
             strawberry.argument(description="For each run, only events with a greater number than this one."),
         ] = strawberry.UNSET,
-    ) -> AsyncGenerator[GenerationEvent, None]:
+    ) -> AsyncGenerator[Told]:
         call = info.context.call
         async with contextlib.aclosing(await compare.follow(call, ids, given(after) or ())) as batches:
             async for id, batch in batches:
-                for event in batch:
-                    shown = await _shown(call, strawberry.ID(id), event)
-                    if shown is not None:
-                        yield shown
-
-
-async def _shown(call: Call, id: strawberry.ID, event: Event) -> GenerationEvent | None:
-    """None for what is told elsewhere: of several answers to one question only the first is told here."""
-    if isinstance(event, Delta):
-        return shapes.delta(id, event) if event.choice == 0 else None
-    if isinstance(event, Terminal):
-        return shapes.end(id, event, await _ended(call, id))
-    return shapes.other(id, event)
+                yield await told(strawberry.ID(id), batch, Audience.OWNER, functools.partial(_ended, call, id))
 
 
 async def _ended(call: Call, id: str) -> Generation:

@@ -80,6 +80,7 @@ async def verify(services: Services, credential: str) -> Caller:
         scopes=SCOPES_OF_ROLE[found.role].intersection(found.key.scopes),
         expires_at=ends.timestamp() if ends is not None else math.inf,
         kind=CredentialKind.API_KEY,
+        has_budget=found.has_budget,
     )
 
 

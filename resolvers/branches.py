@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from db import branches, conversations, feed, items
 from db.base import ReadSession, WriteSession, now
@@ -16,6 +17,7 @@ from resolvers.access import READ, WRITE, clean_text, require
 from resolvers.call import Call
 from resolvers.caller import Caller
 from resolvers.errors import Conflict, InvalidInput, NotFound
+from resolvers.idempotency import Effect, Made, once
 from resolvers.items import cursor, line_with, live
 from resolvers.paging import LARGEST_SIZE, Page
 
@@ -66,18 +68,36 @@ async def create(
 
     Raises NotFound, InvalidInput, and Conflict when there is one of this name.
     """
-    caller = require(call, WRITE)
+    require(call, WRITE)
     name = _folded(clean_text(name, "name", limit=LONGEST_NAME, minimum=1))
     if "/" in name or name != name.strip():
         raise InvalidInput("name must not contain a slash, nor begin or end with a space", field="name")
-    async with call.write() as session:
+    asked = (conversation_id, name, from_item, parent)
+    again = partial(_recall, call, conversation_id)
+    return await once(call, "create_branch", asked, partial(_create, call, *asked), again)
+
+
+async def _create(
+    call: Call, conversation_id: str, name: str, from_item: str | None, parent: str | None, effect: Effect
+) -> Lineage:
+    caller = require(call, WRITE)
+    async with effect.write() as session:
         conversation = await _held(session, caller, conversation_id)
         line, past = await _forked(session, caller, conversation, from_item, parent)
         if await branches.named(session, conversation_id, name) is not None:
             raise Conflict(f"There is a branch {name!r} already")
-        await branches.fork(session, line, past, name)
+        made = await branches.fork(session, line, past, name)
         feed.announce(session, caller.user_id, feed.Kind.CONVERSATION, conversation_id)
+        effect.made(branch=made.branch_id)
     return await get(call, conversation_id, name)
+
+
+async def _recall(call: Call, conversation_id: str, made: Made) -> Lineage:
+    id = made.one("branch")
+    for found in await of(call, conversation_id):
+        if found.branch.id == id:
+            return found
+    raise NotFound("branch", id)
 
 
 async def activate(call: Call, conversation_id: str, name: str) -> Conversation:

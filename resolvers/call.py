@@ -23,9 +23,11 @@ from resolvers.keyring import Keyring
 from resolvers.limits import Limiter, Standing
 from resolvers.paging import Cursors
 from resolvers.passwords import Passwords
+from resolvers.reservations import Spent
 from resolvers.sign_ins import SignIns
 from resolvers.titler import Titler
 from resolvers.tokens import TokenSigner
+from resolvers.turns import Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +62,17 @@ class Services:
     passwords: Passwords = field(default_factory=Passwords)
     external: ExternalIssuer | None = None
     views: Views = field(default_factory=Views)
+    turns: Turns = field(default_factory=Turns)
     titler: Titler | None = None
+    spent: Spent = field(default_factory=Spent)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """One operation. `caller` is None when nobody has signed in.
 
-    `address` is where the request came from, `standing` how the caller stands after it was counted.
+    `address` is where the request came from, `standing` how the caller stands after it was counted, `idempotency_key` what
+    the caller names it by, to be told the same when it comes again (`resolvers/idempotency.py`).
     """
 
     services: Services
@@ -75,6 +80,7 @@ class Call:
     request_id: str = ""
     address: str = ""
     standing: Standing | None = None
+    idempotency_key: str | None = None
 
     def read(self) -> AbstractAsyncContextManager[ReadSession]:
         return self.services.database.read()

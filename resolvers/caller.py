@@ -19,7 +19,8 @@ class Caller:
     """Who asks, and by what right.
 
     `role` is the user's in the database. `credential_id` is `ses_…`, `key_…`, or `ext:` and the user for a token of the
-    external issuer. `expires_at` in Unix seconds: when the credential stops to hold.
+    external issuer. `expires_at` in Unix seconds: when the credential stops to hold. `has_budget`: what they spend is held
+    against a budget, of the user or of the key.
     """
 
     user_id: str
@@ -28,6 +29,7 @@ class Caller:
     scopes: frozenset[str]
     expires_at: float
     kind: CredentialKind = CredentialKind.SESSION
+    has_budget: bool = False
 
     @property
     def session_id(self) -> str | None:

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-from db import branches, conversations, feed, search
+from db import branches, conversations, feed, items, search
 from db.base import now
-from db.models import Conversation, Item
+from db.models import Conversation, Generation, Item
 from engine.events import GenerationEvent
-from resolvers import generations, replies, titles
+from resolvers import generations, replies, runs, titles
 from resolvers.access import WRITE, require
 from resolvers.branches import free_name
 from resolvers.call import Call
 from resolvers.contents import NewItem
 from resolvers.errors import InvalidInput, NotFound
-from resolvers.replies import Options, Reply
+from resolvers.idempotency import Effect, Made, once
+from resolvers.items import live
+from resolvers.replies import Options
 
 FEWEST, MOST = 2, 8
 
 Batch = tuple[str, Sequence[GenerationEvent]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The item that one of the models writes, and the run that does."""
+
+    item: Item
+    generation: Generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +41,7 @@ class Compared:
 
     conversation: Conversation
     item: Item
-    replies: Sequence[Reply]
+    replies: Sequence[Answer]
 
 
 async def start(call: Call, conversation_id: str, new: NewItem, models: Sequence[str], options: Options) -> Compared:
@@ -37,13 +49,22 @@ async def start(call: Call, conversation_id: str, new: NewItem, models: Sequence
 
     Raises NotFound, ModelNotFound, InvalidInput, RateLimited.
     """
-    caller = require(call, WRITE)
+    require(call, WRITE)
     if not FEWEST <= len(models) <= MOST:
         raise InvalidInput(f"Give {FEWEST} to {MOST} models", field="models")
+    asked = (conversation_id, new, models, replace(options, model=None))
+    return await once(call, "compare_models", asked, partial(_start, call, *asked), partial(_recall, call))
+
+
+async def _start(
+    call: Call, conversation_id: str, new: NewItem, models: Sequence[str], options: Options, effect: Effect
+) -> Compared:
+    caller = require(call, WRITE)
     plans = [await replies.plan(call, caller, replace(options, model=model)) for model in models]
     item, moment = new.row(), now()
-    with replies.places(call, caller, len(plans)) as places:
-        async with call.write() as session:
+    with contextlib.ExitStack() as stack:
+        async with effect.write() as session:
+            places = stack.enter_context(replies.places(call, caller, len(plans)))
             conversation = await conversations.touch(session, conversation_id, caller.user_id, moment)
             if conversation is None:
                 raise NotFound("conversation", conversation_id, field="conversationId")
@@ -58,9 +79,23 @@ async def start(call: Call, conversation_id: str, new: NewItem, models: Sequence
                 name = await free_name(session, conversation_id, line.name, moment)
                 fork = await branches.fork(session, line, item.position, name)
                 found.append(await replies.store(call, session, conversation, fork, plan, place, moment))
-        for reply in found:
-            replies.begin(call, reply)
-    return Compared(conversation, item, found)
+            effect.made(conversation=conversation_id, item=item.id, replies=[one.item.id for one in found])
+        for one in found:
+            replies.begin(call, one)
+    return Compared(conversation, item, [Answer(one.item, one.generation) for one in found])
+
+
+async def _recall(call: Call, made: Made) -> Compared:
+    first, ids = await replies.recall(call, made), made.many("replies")
+    user_id = require(call, WRITE).user_id
+    async with call.read() as session:
+        found = await items.by_ids(session, ids, user_id)
+    rows = live(call, [found[id] for id in ids if id in found])
+    runs_of_them = await runs.of_user(call, user_id, [row.generation_id or "" for row in rows])
+    answers = [Answer(row, run) for row, run in zip(rows, runs_of_them, strict=True) if run is not None]
+    if len(answers) < len(ids):
+        raise NotFound("item")
+    return Compared(first.conversation, first.items["item"], answers)
 
 
 async def follow(call: Call, ids: Sequence[str], after: Sequence[int]) -> AsyncGenerator[Batch]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from functools import partial
 
 from db import conversations, feed, generations, items, projects, search
 from db.base import WriteSession, now
@@ -21,6 +22,7 @@ from resolvers.access import READ, WRITE, clean_object, clean_text, require
 from resolvers.call import Call
 from resolvers.contents import NewItem
 from resolvers.errors import Conflict, InvalidInput, NotFound
+from resolvers.idempotency import Effect, Made, once
 from resolvers.paging import Listing, Page, Slice, Window
 
 LONGEST_TITLE = 256
@@ -49,30 +51,55 @@ async def create(
     referrer: str | None = None,
 ) -> Conversation:
     """Raises InvalidInput; NotFound for a project that is not there."""
-    caller = require(call, WRITE)
-    title = _clean_title(title)
+    require(call, WRITE)
     if len(first_items) > MOST_ITEMS:
         raise InvalidInput(f"At most {MOST_ITEMS} items at once", field="items")
     details = clean_object(metadata, "metadata", largest=LARGEST_METADATA)
+    new = _New(_clean_title(title), details, first_items, project_id or None, _clean_referrer(referrer))
+    return await once(call, "create_conversation", new, partial(_create, call, new), partial(recall, call))
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    title: str | None
+    details: dict[str, object]
+    first_items: Sequence[NewItem]
+    project_id: str | None
+    referrer: str | None
+
+
+async def _create(call: Call, new: _New, effect: Effect) -> Conversation:
+    caller = require(call, WRITE)
     found = Conversation(
         user_id=caller.user_id,
-        title=title,
-        is_title_own=titles.is_own(title, details),
-        details=details,
-        referrer=_clean_referrer(referrer),
+        title=new.title,
+        is_title_own=titles.is_own(new.title, new.details),
+        details=new.details,
+        referrer=new.referrer,
     )
-    async with call.write() as session:
-        await _put_into(session, found, project_id or None)
+    async with effect.write() as session:
+        await _put_into(session, found, new.project_id)
         branch = await conversations.insert(session, found)
         feed.announce(session, caller.user_id, feed.Kind.CONVERSATION, found.id)
-        if first_items:
+        if new.first_items:
             line = Line(found.id, branch.id, 0, ())
-            rows = [item.row() for item in first_items]
+            rows = [item.row() for item in new.first_items]
             await items.append(session, line, rows)
             titles.name(found, rows)
             await search.index_items(session, rows, caller.user_id)
             feed.announce_items(session, caller.user_id, rows)
         await search.index_title(session, found)
+        effect.made(conversation=found.id)
+    return found
+
+
+async def recall(call: Call, made: Made) -> Conversation:
+    """The one that was made under an idempotency key, as it is now. Raises NotFound when it has been deleted since."""
+    caller, id = require(call, WRITE), made.one("conversation")
+    async with call.read() as session:
+        found = await conversations.get(session, id, caller.user_id)
+    if found is None:
+        raise NotFound("conversation", id)
     return found
 
 

@@ -5,19 +5,23 @@ Nothing is copied: the new line shares what stands before the change.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from db import feed, items, search
 from db.base import WriteSession, now
 from db.branches import Line
 from db.models import Conversation, Generation, Item
-from resolvers import replies
+from engine.events import ErrorCode, Failure
+from resolvers import replies, runs
 from resolvers.access import WRITE, require
 from resolvers.branches import Swapped, swap
 from resolvers.call import Call
 from resolvers.contents import Part, stored
 from resolvers.errors import GenerationFailed, InvalidInput, NotFound
+from resolvers.idempotency import Effect, Made, once
 from resolvers.items import line_with, opened
 from resolvers.replies import Options, Plan, Reply
 
@@ -52,19 +56,37 @@ async def edit(
 
     Raises NotFound, ModelNotFound, InvalidInput, RateLimited.
     """
-    caller = require(call, WRITE)
+    require(call, WRITE)
+    asked = (id, _Wanted(stored(parts), is_plain), options)
+    return await once(
+        call, "edit_message", asked, partial(_edit, call, conversation_id, *asked), partial(_recall, call)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    content: list[dict[str, object]]
+    is_plain: bool
+
+
+async def _edit(
+    call: Call, conversation_id: str | None, id: str, wanted: _Wanted, options: Options | None, effect: Effect
+) -> Forked:
+    caller, moment = require(call, WRITE), now()
     plan = await replies.plan(call, caller, options) if options is not None else None
-    content, moment = stored(parts), now()
-    with replies.places(call, caller, int(plan is not None)) as places:
-        async with call.write() as session:
+    with contextlib.ExitStack() as stack:
+        async with effect.write() as session:
+            places = stack.enter_context(replies.places(call, caller, int(plan is not None)))
             conversation, old = await opened(session, caller, id, conversation_id, moment)
             line = await line_with(session, old, caller.user_id)
             swapped = await swap(session, conversation, line, old.position - 1, moment)
-            item = Item(role=old.role, content=content, is_plain=is_plain)
+            item = Item(role=old.role, content=wanted.content, is_plain=wanted.is_plain)
             reply = await _put(call, session, conversation, swapped.line, plan, places, [item])
+            found = _forked(conversation, swapped, item, item, reply)
+            effect.made(**_names(found))
         if reply is not None:
             replies.begin(call, reply)
-    return _forked(conversation, swapped, item, item, reply)
+    return found
 
 
 async def regenerate(call: Call, id: str, options: Options | None, *, conversation_id: str | None = None) -> Forked:
@@ -72,11 +94,20 @@ async def regenerate(call: Call, id: str, options: Options | None, *, conversati
 
     Raises NotFound, ModelNotFound, InvalidInput, RateLimited.
     """
-    caller = require(call, WRITE)
+    require(call, WRITE)
+    asked = (id, options)
+    act = partial(_regenerate, call, conversation_id, *asked)
+    return await once(call, "regenerate_message", asked, act, partial(_recall, call))
+
+
+async def _regenerate(
+    call: Call, conversation_id: str | None, id: str, options: Options | None, effect: Effect
+) -> Forked:
+    caller, moment = require(call, WRITE), now()
     plan = await replies.plan(call, caller, options) if options is not None else None
-    moment = now()
-    with replies.places(call, caller, int(plan is not None)) as places:
-        async with call.write() as session:
+    with contextlib.ExitStack() as stack:
+        async with effect.write() as session:
+            places = stack.enter_context(replies.places(call, caller, int(plan is not None)))
             conversation, old = await opened(session, caller, id, conversation_id, moment)
             line = await line_with(session, old, caller.user_id)
             past = old.position if old.role == "user" else old.position - 1
@@ -85,9 +116,11 @@ async def regenerate(call: Call, id: str, options: Options | None, *, conversati
                 raise InvalidInput("There is nothing before it to reply to", field="messageId")
             swapped = await swap(session, conversation, line, past, moment)
             reply = await _put(call, session, conversation, swapped.line, plan, places, [])
+            found = _forked(conversation, swapped, None, before[0], reply)
+            effect.made(**_names(found))
         if reply is not None:
             replies.begin(call, reply)
-    return _forked(conversation, swapped, None, before[0], reply)
+    return found
 
 
 async def delete(call: Call, id: str, *, conversation_id: str | None = None) -> Forked:
@@ -110,13 +143,15 @@ async def regenerate_whole(call: Call, id: str, options: Options, *, conversatio
     found = await regenerate(call, id, options, conversation_id=conversation_id)
     assert found.generation is not None, "a reply was asked for"
     assert found.reply is not None, "a reply was asked for"
-    run = call.services.supervisor.find(found.generation.id)
-    assert run is not None, "it was started here"
-    await run.ended()
-    if run.failure is not None:
-        raise GenerationFailed(run.failure, retry_after=run.retry_after)
+    user_id, run = require(call, WRITE).user_id, call.services.supervisor.find(found.generation.id)
+    # Under an idempotency key it may be another process that runs it, or that has.
+    await (run.ended() if run is not None else call.services.supervisor.log.ended(found.generation.id))
+    [ended] = await runs.of_user(call, user_id, [found.generation.id])
+    if ended is not None and ended.error_code is not None:
+        failure = Failure(ErrorCode(ended.error_code), ended.error_message or "", bool(ended.error_is_retryable))
+        raise GenerationFailed(failure, retry_after=run.retry_after if run is not None else None)
     async with call.read() as session:
-        rows = await items.by_ids(session, [found.reply.id], run.spec.user_id)
+        rows = await items.by_ids(session, [found.reply.id], user_id)
     if found.reply.id not in rows:
         # Its conversation was deleted meanwhile.
         raise NotFound("item", id, field="messageId")
@@ -154,3 +189,22 @@ def _forked(
         reply.item if reply is not None else None,
         reply.generation if reply is not None else None,
     )
+
+
+def _names(found: Forked) -> Mapping[str, str | None]:
+    """What is remembered of it under an idempotency key."""
+    return {
+        "conversation": found.conversation.id,
+        "branch": found.branch,
+        "backup": found.backup,
+        "item": found.item.id if found.item is not None else None,
+        "asked": found.asked.id if found.asked is not None else None,
+        "reply": found.reply.id if found.reply is not None else None,
+        "generation": found.generation.id if found.generation is not None else None,
+    }
+
+
+async def _recall(call: Call, made: Made) -> Forked:
+    found = await replies.recall(call, made)
+    item, asked, reply = (found.items.get(noun) for noun in ("item", "asked", "reply"))
+    return Forked(found.conversation, made.one("branch"), made.one("backup"), item, asked, reply, found.generation)

@@ -4,9 +4,11 @@ PublicError
 ├── InvalidInput         the caller can mend it; `field` is the path of the input at fault
 ├── NotFound             missing, or another's: the two are never told apart
 ├── Conflict             the state does not allow it
+│   └── KeyReused        something else was asked under the same idempotency key
 ├── Unauthenticated      no credential, or one that does not hold
 ├── Forbidden            known, but not allowed
 ├── RateLimited          too much; `retry_after` in seconds
+├── BudgetExceeded       it may cost more than is left of a budget
 ├── TooLarge             more bytes than a request may have
 ├── Unavailable          a part we need is away; trying again may help
 └── GenerationFailed     a model run failed before its first token
@@ -14,6 +16,7 @@ PublicError
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 
 from engine.events import Failure
@@ -60,6 +63,13 @@ class Conflict(PublicError):
         self.other = other
 
 
+class KeyReused(Conflict):
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__("Something else was asked under this idempotency key; use a new one")
+
+
 class Unauthenticated(PublicError):
     code = "unauthenticated"
 
@@ -80,6 +90,16 @@ class RateLimited(PublicError):
     def __init__(self, message: str = "Too many requests", *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class BudgetExceeded(PublicError):
+    """`resets_at` is when the budget is whole again; None for never."""
+
+    code = "insufficient_quota"
+
+    def __init__(self, message: str, *, resets_at: datetime | None = None) -> None:
+        super().__init__(message)
+        self.resets_at = resets_at
 
 
 class TooLarge(PublicError):
@@ -111,6 +131,7 @@ Known = (
     | Unauthenticated
     | Forbidden
     | RateLimited
+    | BudgetExceeded
     | TooLarge
     | Unavailable
     | GenerationFailed

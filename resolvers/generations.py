@@ -6,26 +6,32 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from db import branches, conversations, feed, generations, items, search
 from db.base import now
 from db.models import Conversation, Generation, GenerationStatus, Item
 from engine import prompt
 from engine.ownership import OnDisconnect as OnDisconnect
-from engine.providers.base import ChatRequest
+from engine.providers.base import ChatMessage, ChatRequest
 from engine.ring import Batch
-from engine.run import Run as Run
 from engine.run import Spec
 from engine.supervisor import CANCEL_WAIT
-from resolvers import catalog, provider_keys, replies, runs, settings, titles
+from resolvers import budgets, catalog, completions, replies, routing, runs, settings, titles
 from resolvers.access import READ, WRITE, require
 from resolvers.call import Call
+from resolvers.completions import Completion as Completion
 from resolvers.contents import NewItem
 from resolvers.errors import InvalidInput, NotFound
+from resolvers.idempotency import Effect, Made, once
 from resolvers.parameters import check_messages, check_parameters
 from resolvers.replies import Options as Options
+from resolvers.replies import Plan
 from resolvers.runs import by_ids as by_ids
 from resolvers.runs import get as get
+
+# Seconds for which a completion under an idempotency key waits for its client to come back.
+KEYED_GRACE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +47,20 @@ class Sent:
 async def send_message(call: Call, conversation_id: str, new: NewItem, options: Options | None) -> Sent:
     """Stores a message and, with options, starts the reply to it.
 
-    Raises NotFound, ModelNotFound, InvalidInput, and RateLimited when too many replies are on their way already.
+    Raises NotFound, ModelNotFound, InvalidInput, BudgetExceeded, and RateLimited when too many replies are on their way already.
     """
+    require(call, WRITE)
+    asked = (conversation_id, new, options)
+    return await once(call, "send_message", asked, partial(_send, call, *asked), partial(_recall_sent, call))
+
+
+async def _send(call: Call, conversation_id: str, new: NewItem, options: Options | None, effect: Effect) -> Sent:
     caller = require(call, WRITE)
     plan = await replies.plan(call, caller, options) if options is not None else None
     item, moment, reply = new.row(), now(), None
-    with replies.places(call, caller, int(plan is not None)) as places:
-        async with call.write() as session:
+    with contextlib.ExitStack() as stack:
+        async with effect.write() as session:
+            places = stack.enter_context(replies.places(call, caller, int(plan is not None)))
             conversation = await conversations.touch(session, conversation_id, caller.user_id, moment)
             if conversation is None:
                 raise NotFound("conversation", conversation_id, field="conversationId")
@@ -62,12 +75,19 @@ async def send_message(call: Call, conversation_id: str, new: NewItem, options: 
                 feed.announce_items(session, caller.user_id, [item])
             else:
                 reply = await replies.store(call, session, conversation, line, plan, places[0], moment, [item])
+            effect.made(conversation=conversation_id, item=item.id, **replies.names(reply))
         if reply is None:
             return Sent(conversation, item)
         run = replies.begin(call, reply)
     if is_named and conversation.title is not None and call.services.titler is not None:
-        call.services.titler.follow(run, item.text, conversation.title)
+        spent = call.services.spent if caller.has_budget else None
+        call.services.titler.follow(run, item.text, conversation.title, spent)
     return Sent(conversation, item, reply.item, reply.generation)
+
+
+async def _recall_sent(call: Call, made: Made) -> Sent:
+    found = await replies.recall(call, made)
+    return Sent(found.conversation, found.items["item"], found.items.get("reply"), found.generation)
 
 
 async def post_message(
@@ -79,16 +99,36 @@ async def post_message(
 
 
 async def generate(call: Call, new: NewItem, options: Options) -> Generation:
-    """Runs a model outside any conversation; what it says is kept. Raises ModelNotFound, InvalidInput, RateLimited."""
+    """Runs a model outside any conversation; what it says is kept. Raises ModelNotFound, InvalidInput, RateLimited, BudgetExceeded."""
+    require(call, WRITE)
+    asked = (new, options)
+    return await once(call, "generate", asked, partial(_generate, call, *asked), partial(_recall, call))
+
+
+async def _generate(call: Call, new: NewItem, options: Options, effect: Effect) -> Generation:
+    plan = await replies.plan(call, require(call, WRITE), options)
+    return await _run_alone(call, plan, [*plan.manner.messages, *prompt.messages([new.row()])], effect)
+
+
+async def _run_alone(call: Call, plan: Plan, messages: Sequence[ChatMessage], effect: Effect) -> Generation:
     caller = require(call, WRITE)
-    plan = await replies.plan(call, caller, options)
-    messages = [*plan.manner.messages, *prompt.messages([new.row()])]
-    with replies.places(call, caller) as [id]:
-        generation = replies.row(call, caller.user_id, plan, id, now())
-        async with call.write() as session:
+    with contextlib.ExitStack() as stack:
+        async with effect.write() as session:
+            [id] = stack.enter_context(replies.places(call, caller))
+            generation = replies.row(call, caller.user_id, plan, id, now())
             session.add(generation)
+            await replies.reserve(call, session, plan, generation, messages)
+            effect.made(generation=id)
         replies.start(call, plan, generation, messages)
     return generation
+
+
+async def _recall(call: Call, made: Made) -> Generation:
+    id = made.one("generation")
+    [found] = await runs.of_user(call, require(call, WRITE).user_id, [id])
+    if found is None:
+        raise NotFound("generation", id)
+    return found
 
 
 async def complete(
@@ -99,46 +139,61 @@ async def complete(
     *,
     is_streamed: bool,
     is_tapped: bool,
-) -> Run:
-    """Runs a model for the one client that waits for it: nothing is kept but the ledger row.
+) -> Completion:
+    """Runs a model for the one client that waits for it: nothing is kept but the ledger row, and leaving ends it.
 
+    Under an idempotency key it is kept as others are, so that whoever asks again is given the same, streamed or not; it ends
+    when nobody has come back for KEYED_GRACE seconds.
     `is_tapped` asks for the upstream's own bytes where it speaks the published chat format and knows the model by the same
-    name. Raises ModelNotFound, InvalidInput, RateLimited.
+    name. Raises ModelNotFound, InvalidInput, RateLimited, BudgetExceeded.
     """
     caller = require(call, WRITE)
+    if call.idempotency_key is not None:
+        return await _complete_once(call, model, messages, parameters)
     if model is None:
         model = (await settings.manner(call, caller.user_id)).model
     entry = catalog.choose(call, model)
     checked = check_messages(messages)
     check_parameters(parameters)
-    wants_raw = is_tapped and entry.upstream_name == entry.name
-    own = await provider_keys.credential(call, caller, entry.provider)
-    request = ChatRequest(
-        entry.upstream_name, checked, parameters, is_streamed=is_streamed, wants_raw=wants_raw, credential=own
-    )
+    route = await routing.route(call, caller, entry)
+    request = ChatRequest(entry.name, checked, parameters, is_streamed=is_streamed, wants_raw=is_tapped)
+    amount = budgets.most(call, entry, checked, parameters)
     with replies.places(call, caller) as [id]:
-        return call.services.supervisor.start(
+        if amount:
+            await budgets.reserve_alone(call, id, amount)
+        run = call.services.supervisor.start(
             Spec(
                 id=id,
                 user_id=caller.user_id,
                 model=entry.name,
-                provider=entry.provider,
+                provider=route,
                 request=request,
                 on_disconnect=OnDisconnect.CANCEL,
                 is_durable=False,
                 credential_id=caller.credential_id,
-                prices=entry.info.prices,
+                is_reserved=amount > 0,
             )
         )
+    return completions.of_run(call, run)
 
 
-def observe(call: Call, run: Run) -> AsyncGenerator[Batch]:
-    """All that a run of `complete` says, from its start; leaving ends the run.
+async def _complete_once(
+    call: Call, model: str | None, messages: object, parameters: Mapping[str, object]
+) -> Completion:
+    if parameters.get("n") not in (None, 1):
+        # Of the others it is not kept why they ended.
+        raise InvalidInput("Under an idempotency key there is one choice only: n must be 1", field="n")
+    asked = (model, messages, parameters)
+    row = await once(call, "complete", asked, partial(_complete, call, *asked), partial(_recall, call))
+    return completions.of_row(call, row)
 
-    To be iterated at once, before anything else is awaited: nothing of such a run is kept beyond its end. The lists are
-    shared: read, never change them.
-    """
-    return call.services.supervisor.follow(run.spec.id, 0)
+
+async def _complete(
+    call: Call, model: str | None, messages: object, parameters: Mapping[str, object], effect: Effect
+) -> Generation:
+    checked, options = check_messages(messages), Options(model, parameters, OnDisconnect.CANCEL_AFTER, KEYED_GRACE)
+    plan = await replies.plan(call, require(call, WRITE), options)
+    return await _run_alone(call, plan, checked, effect)
 
 
 async def active_by_conversations(call: Call, conversation_ids: Sequence[str]) -> list[Generation | None]:
@@ -191,7 +246,11 @@ async def follow(call: Call, id: str, after: int = 0) -> AsyncGenerator[Batch]:
     is_here = call.services.supervisor.find(id) is not None
     if not is_here and not found.last_seq and not found.has_events:
         raise NotFound("events of the generation", id, field="id", hint="; only those of stored generations are kept")
-    is_known = GenerationStatus(found.status).is_terminal or is_here
-    if after < 0 or (is_known and after > found.last_seq):
+    last = found.last_seq
+    if after and not is_here and not GenerationStatus(found.status).is_terminal:
+        # Its row does not tell how far it has come.
+        async with call.read() as session:
+            last = await generations.last_stored(session, id)
+    if not 0 <= after <= last:
         raise InvalidInput("after must be the number of an event of this generation", field="after")
     return call.services.supervisor.follow(id, after)

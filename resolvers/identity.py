@@ -49,17 +49,19 @@ async def _look_up(services: Services, credential: str) -> Caller:
         return await _outsider(services, external, credential)
     claims = services.signer.verify(credential)
     async with services.database.read() as session:
-        user = await accounts.holder(session, claims.sid, now())
-    if user is None or user.id != claims.sub:
+        found = await accounts.caller(session, claims.sid, now())
+    if found is None or found[0].id != claims.sub:
         raise Unauthenticated("The access token has been revoked")
-    role = Role(user.role)
-    return Caller(user.id, role, claims.sid, SCOPES_OF_ROLE[role], claims.exp + tokens.LEEWAY)
+    user, has_budget = found
+    role, expires_at = Role(user.role), claims.exp + tokens.LEEWAY
+    return Caller(user.id, role, claims.sid, SCOPES_OF_ROLE[role], expires_at, has_budget=has_budget)
 
 
 async def _outsider(services: Services, external: ExternalIssuer, token: str) -> Caller:
     person = await external.verify(token)
     async with services.database.read() as session:
-        user = await accounts.user_by_subject(session, person.issuer, person.subject)
+        found = await accounts.caller_by_subject(session, person.issuer, person.subject)
+    user, has_budget = found or (None, False)
     role = _role(external, person, user)
     if user is None or role != user.role:
         user = await _admit(services, person, role)
@@ -70,6 +72,7 @@ async def _outsider(services: Services, external: ExternalIssuer, token: str) ->
         scopes=SCOPES_OF_ROLE[role],
         expires_at=person.expires_at + tokens.LEEWAY,
         kind=CredentialKind.EXTERNAL,
+        has_budget=has_budget,
     )
 
 

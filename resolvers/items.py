@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from db import branches, conversations, feed, items, search
 from db.base import ReadSession, WriteSession, now
@@ -18,6 +19,7 @@ from resolvers.caller import Caller
 from resolvers.contents import NewItem, Part, stored
 from resolvers.conversations import MOST_ITEMS, check_version
 from resolvers.errors import Conflict, InvalidInput, NotFound
+from resolvers.idempotency import Effect, Made, once
 from resolvers.paging import LARGEST_SIZE, Listing, Page, Slice, Window
 
 RATINGS = frozenset({"like", "unlike"})
@@ -26,11 +28,17 @@ LONGEST_COMMENT = 2_000
 
 async def add(call: Call, conversation_id: str, new: Sequence[NewItem]) -> list[Item]:
     """Stores items at the end of the conversation, all or none. Raises NotFound, InvalidInput."""
-    caller = require(call, WRITE)
+    require(call, WRITE)
     if not 1 <= len(new) <= MOST_ITEMS:
         raise InvalidInput(f"Give 1 to {MOST_ITEMS} items at once", field="items")
+    asked = (conversation_id, new)
+    return await once(call, "add_items", asked, partial(_add, call, *asked), partial(_recall, call))
+
+
+async def _add(call: Call, conversation_id: str, new: Sequence[NewItem], effect: Effect) -> list[Item]:
+    caller = require(call, WRITE)
     rows = [item.row() for item in new]
-    async with call.write() as session:
+    async with effect.write() as session:
         conversation = await conversations.touch(session, conversation_id, caller.user_id, now())
         if conversation is None:
             raise NotFound("conversation", conversation_id)
@@ -41,7 +49,17 @@ async def add(call: Call, conversation_id: str, new: Sequence[NewItem]) -> list[
         await search.index_items(session, rows, caller.user_id)
         feed.announce(session, caller.user_id, feed.Kind.CONVERSATION, conversation_id)
         feed.announce_items(session, caller.user_id, rows)
+        effect.made(items=[row.id for row in rows])
     return rows
+
+
+async def _recall(call: Call, made: Made) -> list[Item]:
+    ids = made.many("items")
+    async with call.read() as session:
+        found = await items.by_ids(session, ids, require(call, WRITE).user_id)
+    if len(found) < len(ids):
+        raise NotFound("item")
+    return live(call, [found[id] for id in ids])
 
 
 @dataclass(frozen=True, slots=True)

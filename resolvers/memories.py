@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from db import settings
 from db.base import new_id, now
 from resolvers.access import READ, WRITE, clean_text, require
 from resolvers.call import Call
 from resolvers.errors import Conflict, InvalidInput, NotFound, Unauthenticated
+from resolvers.idempotency import Effect, Made, once
 
 LONGEST = 500
 MOST = 100
@@ -44,21 +46,37 @@ def of(values: Mapping[str, object]) -> list[Memory]:
 
 async def add(call: Call, text: str) -> Memory:
     """Raises InvalidInput, and Conflict when there are as many as may be."""
-    caller = require(call, WRITE)
+    require(call, WRITE)
     text = clean_text(text, "text", limit=LONGEST).strip()
     if not text:
         raise InvalidInput("text must not be empty", field="text")
-    made = Memory(new_id("mem"), text, now())
-    async with call.write() as session:
-        row = await settings.held(session, caller.user_id, made.created_at)
+    return await once(call, "add_memory", text, partial(_add, call, text), partial(_recall, call))
+
+
+async def _add(call: Call, text: str, effect: Effect) -> Memory:
+    caller, added = require(call, WRITE), Memory(new_id("mem"), text, now())
+    async with effect.write() as session:
+        row = await settings.held(session, caller.user_id, added.created_at)
         if row is None:
             raise Unauthenticated("The user is no longer there")
         kept = _rows(row.values)
         if len(kept) >= MOST:
             raise Conflict(f"At most {MOST} memories are kept; delete one first")
-        added = {"id": made.id, "text": text, "created_at": made.created_at.isoformat()}
-        row.values = {**row.values, FIELD: [*kept, added]}
-    return made
+        stored = {"id": added.id, "text": text, "created_at": added.created_at.isoformat()}
+        row.values = {**row.values, FIELD: [*kept, stored]}
+        effect.made(memory=added.id)
+    return added
+
+
+async def _recall(call: Call, made: Made) -> Memory:
+    id = made.one("memory")
+    async with call.read() as session:
+        found = await settings.get(session, require(call, WRITE).user_id)
+    kept = of(found[1].values) if found is not None and found[1] is not None else []
+    for memory in kept:
+        if memory.id == id:
+            return memory
+    raise NotFound("memory", id)
 
 
 async def delete(call: Call, id: str) -> None:

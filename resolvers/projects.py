@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy.exc import IntegrityError
 
@@ -14,6 +15,7 @@ from resolvers.access import READ, WRITE, clean_text, require
 from resolvers.call import Call
 from resolvers.conversations import ABSENT, Absent
 from resolvers.errors import Conflict, InvalidInput, NotFound
+from resolvers.idempotency import Effect, Made, once
 from resolvers.paging import Listing, Page, Slice, Window, id_after, page_by_id
 
 LONGEST_NAME = 120
@@ -32,16 +34,30 @@ class Change:
 
 async def create(call: Call, name: str, instruction: str | None = None) -> Project:
     """Raises InvalidInput, and Conflict naming the project that has this name already."""
+    require(call, WRITE)
+    asked = (_clean_name(name), _clean_instruction(instruction))
+    return await once(call, "create_project", asked, partial(_create, call, *asked), partial(_recall, call))
+
+
+async def _create(call: Call, name: str, instruction: str | None, effect: Effect) -> Project:
     caller = require(call, WRITE)
-    row = Project(
-        user_id=caller.user_id, name=_clean_name(name), instruction=_clean_instruction(instruction), is_favorite=False
-    )
+    row = Project(user_id=caller.user_id, name=name, instruction=instruction, is_favorite=False)
     try:
-        async with call.write() as session:
+        async with effect.write() as session:
             await projects.insert(session, row)
+            effect.made(project=row.id)
     except IntegrityError as error:
         raise await _taken(call, caller.user_id, row.name) from error
     return row
+
+
+async def _recall(call: Call, made: Made) -> Project:
+    caller, id = require(call, WRITE), made.one("project")
+    async with call.read() as session:
+        found = await projects.get(session, id, caller.user_id)
+    if found is None:
+        raise NotFound("project", id)
+    return found
 
 
 async def update(call: Call, id: str, change: Change) -> Project:

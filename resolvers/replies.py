@@ -8,19 +8,23 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from db import feed, items, projects, search
+from db import conversations, feed, items, projects, search
 from db.base import ReadSession, WriteSession, new_id
 from db.branches import Line
 from db.models import Conversation, Generation, GenerationStatus, Item, ItemStatus
 from engine import prompt
 from engine.ownership import OnDisconnect
-from engine.providers.base import ChatMessage, ChatRequest, Credential
+from engine.providers.base import ChatMessage, ChatRequest
 from engine.providers.registry import Entry
+from engine.routing import Route
 from engine.run import Run, Spec
-from resolvers import catalog, provider_keys, settings
+from resolvers import budgets, catalog, reservations, routing, runs, settings
+from resolvers.access import WRITE, require
 from resolvers.call import Call
 from resolvers.caller import Caller
-from resolvers.errors import InvalidInput, RateLimited, Unavailable
+from resolvers.errors import InvalidInput, NotFound, RateLimited, Unavailable
+from resolvers.idempotency import Made
+from resolvers.items import live
 from resolvers.parameters import check_parameters
 from resolvers.settings import Manner
 
@@ -39,12 +43,11 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run that may be started: of which model, how, with the caller's own credential for its upstream, if any, and as the
-    caller prefers to be answered."""
+    """A run that may be started: of which model, how, by whom, and as the caller prefers to be answered."""
 
     entry: Entry
     options: Options
-    own: Credential | None
+    route: Route
     manner: Manner
 
 
@@ -67,7 +70,7 @@ async def plan(call: Call, caller: Caller, options: Options) -> Plan:
         )
     manner = await settings.manner(call, caller.user_id)
     entry = catalog.choose(call, options.model if options.model is not None else manner.model)
-    return Plan(entry, options, await provider_keys.credential(call, caller, entry.provider), manner)
+    return Plan(entry, options, await routing.route(call, caller, entry), manner)
 
 
 @contextlib.contextmanager
@@ -104,7 +107,7 @@ async def store(
     moment: datetime,
     before: Sequence[Item] = (),
 ) -> Reply:
-    """Puts these items and the one that the reply will fill at the end of the line. `id` is the run's."""
+    """Puts these items and the one that the reply will fill at the end of the line. `id` is the run's. Raises BudgetExceeded."""
     history = [*await items.newest(session, line, prompt.MOST_ITEMS), *before]
     generation = row(call, conversation.user_id, plan, id, moment, conversation.id)
     reply = Item(role="assistant", status=ItemStatus.IN_PROGRESS, content=[], generation_id=id)
@@ -115,7 +118,18 @@ async def store(
     feed.announce_items(session, conversation.user_id, [*before, reply])
     feed.announce_generation(session, generation)
     said = prompt.messages(history, context_length=plan.entry.info.context_length)
-    return Reply(plan, reply, generation, [*await _instruction(session, conversation), *plan.manner.messages, *said])
+    messages = [*await _instruction(session, conversation), *plan.manner.messages, *said]
+    await reserve(call, session, plan, generation, messages)
+    return Reply(plan, reply, generation, messages)
+
+
+async def reserve(
+    call: Call, session: WriteSession, plan: Plan, generation: Generation, messages: Sequence[ChatMessage]
+) -> None:
+    """Together with the generation that is stored. Raises BudgetExceeded."""
+    amount = budgets.most(call, plan.entry, messages, plan.options.parameters)
+    spent = call.services.spent
+    await reservations.reserve(session, spent, generation.id, generation.user_id, generation.credential_id, amount)
 
 
 async def _instruction(session: ReadSession, conversation: Conversation) -> list[ChatMessage]:
@@ -126,6 +140,37 @@ async def _instruction(session: ReadSession, conversation: Conversation) -> list
     if project is None or not project.instruction:
         return []
     return [{"role": "system", "content": project.instruction}]
+
+
+def names(reply: Reply | None) -> Mapping[str, str]:
+    """What is remembered of a reply under an idempotency key."""
+    return {"reply": reply.item.id, "generation": reply.generation.id} if reply is not None else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """What was stored before, as it is now. The items go by the nouns under which they are remembered."""
+
+    conversation: Conversation
+    items: Mapping[str, Item]
+    generation: Generation | None
+
+
+async def recall(call: Call, made: Made) -> Recalled:
+    """Raises NotFound when any of it has been deleted since."""
+    user_id = require(call, WRITE).user_id
+    conversation_id, generation_id = made.one("conversation"), made.maybe("generation")
+    ids = {noun: id for noun in ("item", "asked", "reply") if (id := made.maybe(noun)) is not None}
+    async with call.read() as session:
+        conversation = await conversations.get(session, conversation_id, user_id)
+        rows = await items.by_ids(session, list(ids.values()), user_id)
+    generation = (await runs.of_user(call, user_id, [generation_id]))[0] if generation_id is not None else None
+    if conversation is None or (generation is None and generation_id is not None):
+        raise NotFound("conversation", conversation_id)
+    if len(rows) < len(set(ids.values())):
+        raise NotFound("item")
+    live(call, rows.values())
+    return Recalled(conversation, {noun: rows[id] for noun, id in ids.items()}, generation)
 
 
 def begin(call: Call, reply: Reply) -> Run:
@@ -141,7 +186,7 @@ def row(
         user_id=user_id,
         conversation_id=conversation_id,
         model=plan.entry.name,
-        provider=plan.entry.provider.name,
+        provider=plan.route.name,
         status=GenerationStatus.RUNNING,
         on_disconnect=plan.options.on_disconnect,
         worker_id=call.services.supervisor.worker_id,
@@ -168,14 +213,14 @@ def start(call: Call, plan: Plan, generation: Generation, messages: Sequence[Cha
             id=generation.id,
             user_id=generation.user_id,
             model=entry.name,
-            provider=entry.provider,
-            request=ChatRequest(entry.upstream_name, messages, options.parameters, credential=plan.own),
+            provider=plan.route,
+            request=ChatRequest(entry.name, messages, options.parameters),
             conversation_id=generation.conversation_id,
             item_id=generation.item_id,
             on_disconnect=options.on_disconnect,
             grace=options.grace,
             created_at=generation.created_at,
             credential_id=generation.credential_id,
-            prices=entry.info.prices,
+            is_reserved=budgets.most(call, entry, messages, options.parameters) > 0,
         )
     )

@@ -9,8 +9,9 @@ from __future__ import annotations
 import secrets
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 from db import branches, conversations, feed, items, shares
 from db.base import ReadSession, now
@@ -20,6 +21,7 @@ from resolvers.access import READ, WRITE, clean_text, require
 from resolvers.call import Call
 from resolvers.conversations import LONGEST_TITLE
 from resolvers.errors import Forbidden, InvalidInput, NotFound
+from resolvers.idempotency import Effect, Made, once
 from resolvers.items import live
 from resolvers.paging import LARGEST_SIZE, Listing, Page, Slice, Window, id_after, page_by_id
 
@@ -75,15 +77,20 @@ class Shown:
 
 async def create(call: Call, conversation_id: str, new: NewShare) -> Share:
     """Raises NotFound, InvalidInput."""
-    caller = require(call, WRITE)
-    moment = now()
+    require(call, WRITE)
     if new.expires_in is not None and not 1 <= new.expires_in <= LONGEST_SECONDS:
         raise InvalidInput(f"expires_in must be between 1 and {LONGEST_SECONDS} seconds", field="expiresIn")
+    asked = (conversation_id, replace(new, title=_title(new.title)))
+    return await once(call, "share_conversation", asked, partial(_create, call, *asked), partial(_recall, call))
+
+
+async def _create(call: Call, conversation_id: str, new: NewShare, effect: Effect) -> Share:
+    caller, moment = require(call, WRITE), now()
     share = Share(
         slug="".join(secrets.choice(_BASE62) for _ in range(_SLUG)),
         user_id=caller.user_id,
         conversation_id=conversation_id,
-        title=_title(new.title),
+        title=new.title,
         options={
             "include_images": new.includes_images,
             "include_context_messages": new.includes_context,
@@ -93,22 +100,38 @@ async def create(call: Call, conversation_id: str, new: NewShare) -> Share:
         created_at=moment,
         updated_at=moment,
     )
-    async with call.write() as session:
+    async with effect.write() as session:
         conversation = await conversations.get(session, conversation_id, caller.user_id)
         if conversation is None:
             raise NotFound("conversation", conversation_id, field="conversationId")
-        share.branch = conversation.active_branch if new.branch is None else new.branch
-        found = await branches.lines(session, [conversation_id], caller.user_id, name=share.branch)
-        if conversation_id not in found:
-            raise InvalidInput("The conversation has no branch of this name", field="branch")
-        if new.item_id is not None:
-            await _check_item(session, new.item_id, conversation_id, caller.user_id)
-            share.item_id = new.item_id
-        elif not new.is_live:
-            share.branch_id, share.until_position = found[conversation_id].branch_id, found[conversation_id].length
+        await _aim(session, share, conversation, new)
         session.add(share)
+        await session.flush()
         feed.announce(session, caller.user_id, feed.Kind.CONVERSATION, conversation_id)
+        effect.made(share=share.id)
     return share
+
+
+async def _recall(call: Call, made: Made) -> Share:
+    caller, id = require(call, WRITE), made.one("share")
+    async with call.read() as session:
+        found = (await shares.by_ids(session, [id], caller.user_id)).get(id)
+    if found is None:
+        raise NotFound("share", id)
+    return found
+
+
+async def _aim(session: ReadSession, share: Share, conversation: Conversation, new: NewShare) -> None:
+    """At a branch as it grows, at what it has now, or at one answer. Raises InvalidInput."""
+    share.branch = conversation.active_branch if new.branch is None else new.branch
+    found = await branches.lines(session, [conversation.id], conversation.user_id, name=share.branch)
+    if conversation.id not in found:
+        raise InvalidInput("The conversation has no branch of this name", field="branch")
+    if new.item_id is not None:
+        await _check_item(session, new.item_id, conversation.id, conversation.user_id)
+        share.item_id = new.item_id
+    elif not new.is_live:
+        share.branch_id, share.until_position = found[conversation.id].branch_id, found[conversation.id].length
 
 
 async def listing(call: Call, part: Slice, *, includes_revoked: bool = False) -> Listing[Share]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable
@@ -13,6 +14,7 @@ import structlog
 from db import accounts
 from db.base import Sessions, StorageError, now
 from db.models import Role
+from engine.hub import Hub, LocalHub
 from resolvers.caller import Caller, CredentialKind
 from resolvers.scopes import SCOPES_OF_ROLE
 
@@ -23,6 +25,7 @@ REMEMBERED = 10_000
 # they, and not each for itself, must stay below five seconds.
 FRESH = 2.5
 PERIOD = 2.0
+TOPIC = "sign-ins"
 
 
 class _Watch:
@@ -38,24 +41,30 @@ class _Watch:
 class SignIns:
     """Remembers callers by their whole credential, and watches those who have something open.
 
-    A change that this process makes is told by `forget` and seen at once; one that another makes is found in the database,
-    by the next request when FRESH seconds have gone, and for what is open by a sweep every PERIOD seconds.
+    A change that this process makes is told by `forget` and seen at once, also by the others that the hub reaches. One that
+    nobody hears of is found in the database, by the next request when FRESH seconds have gone, and for what is open by a
+    sweep every PERIOD seconds.
     """
 
-    def __init__(self, database: Sessions, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, database: Sessions, hub: Hub | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._database = database
+        self._hub: Hub = LocalHub() if hub is None else hub
         self._clock = clock
         self._callers: OrderedDict[str, tuple[Caller, float]] = OrderedDict()
         self._watches: set[_Watch] = set()
         self._is_due = asyncio.Event()
+        # Who was looked up before this moment may have lost something since.
+        self._trusted_since = -math.inf
 
     def recall(self, credential: str) -> Caller | None:
-        """None when it must be looked up: unknown, not looked up lately, or expired."""
+        """None when it must be looked up: unknown, not looked up lately or since the last change, or expired."""
         found = self._callers.get(credential)
         if found is None:
             return None
         caller, since = found
-        if self._clock() - since < FRESH and time.time() < caller.expires_at:
+        if since >= self._trusted_since and self._clock() - since < FRESH and time.time() < caller.expires_at:
             return caller
         del self._callers[credential]
         return None
@@ -76,11 +85,12 @@ class SignIns:
         for watch in list(self._watches):
             if watch.caller.user_id == user_id or watch.caller.credential_id == credential_id:
                 watch.end()
+        self._hub.nudge(TOPIC)
 
     def review(self, user_id: str) -> None:
         """To be called after a commit that changed what a user may do. What is open and may go on does."""
         self._drop(lambda caller: caller.user_id == user_id)
-        self._is_due.set()
+        self._hub.nudge(TOPIC)
 
     @contextlib.contextmanager
     def watched(self, caller: Caller | None, end: Callable[[], None]) -> Generator[None]:
@@ -99,17 +109,36 @@ class SignIns:
             self._watches.discard(watch)
 
     async def run(self) -> None:
-        """Sweeps until it is cancelled."""
+        """Hears of changes and sweeps until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen())
+            group.create_task(self._sweep_on())
+
+    async def _listen(self) -> None:
+        with self._hub.watch(TOPIC) as watch:
+            while True:
+                await watch.beyond(watch.number)
+                # Not told whose: a few more look-ups cost less than one that is forgotten.
+                self._trusted_since = self._clock()
+                self._is_due.set()
+
+    async def _sweep_on(self) -> None:
+        clock = asyncio.get_running_loop().time
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PERIOD):
-                    await self._is_due.wait()
-            self._is_due.clear()
+            began, rest = clock(), 0.0
             try:
                 await self.sweep()
+                # Where much is revoked, it shall take no more than a tenth of the time.
+                rest = min(PERIOD, 9 * (clock() - began))
             except StorageError as error:
                 # What is open stays open: while the database is away nobody can have been shut out there either.
                 _log.warning("sign-ins not reviewed", exc_info=error)
+            due = clock() + PERIOD
+            await asyncio.sleep(rest)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._is_due.wait()
+            self._is_due.clear()
 
     async def sweep(self) -> None:
         """Looks up everybody who has something open, and ends what may not go on. Raises StorageError."""

@@ -12,10 +12,12 @@ from db.base import Sessions, StorageError, new_id, now
 from db.models import GenerationStatus
 from engine.events import Cancelled
 from engine.providers.base import ChatRequest
-from engine.providers.registry import Registry
+from engine.providers.registry import Entry, Registry
 from engine.run import Run, Spec
 from engine.supervisor import Supervisor
-from resolvers import titles
+from resolvers import reservations, titles
+from resolvers.errors import BudgetExceeded
+from resolvers.reservations import Spent
 
 _log = structlog.get_logger()
 
@@ -42,11 +44,14 @@ class Titler:
         self._turn = asyncio.Semaphore(AT_ONCE)
         self.failures = 0
 
-    def follow(self, run: Run, asked: str, title: str) -> None:
-        """Once this first reply to `asked` is there, replaces `title`, which the rule made, unless somebody has changed it."""
+    def follow(self, run: Run, asked: str, title: str, spent: Spent | None = None) -> None:
+        """Once this first reply to `asked` is there, replaces `title`, which the rule made, unless somebody has changed it.
+
+        The user pays for it, `spent` where that is held against a budget, which may not allow it any more.
+        """
         if self._model is None or run.spec.conversation_id is None:
             return
-        task = asyncio.get_running_loop().create_task(self._replace(run, run.spec.conversation_id, asked, title))
+        task = asyncio.get_running_loop().create_task(self._replace(run, run.spec.conversation_id, asked, title, spent))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -55,21 +60,22 @@ class Titler:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _replace(self, run: Run, conversation_id: str, asked: str, title: str) -> None:
+    async def _replace(self, run: Run, conversation_id: str, asked: str, title: str, spent: Spent | None) -> None:
         await run.ended()
         if run.status is not GenerationStatus.COMPLETED:
             return
         if self._supervisor.is_draining:
             return
-        async with self._turn:
-            written = await self._written(run, asked)
         try:
+            async with self._turn:
+                written = await self._written(run, asked, spent)
             if written is not None and written != title:
                 await self._keep(conversation_id, run.spec.user_id, title, written)
-        except StorageError as error:
+        except (StorageError, BudgetExceeded) as error:
             self._fail(conversation_id, str(error))
 
-    async def _written(self, run: Run, asked: str) -> str | None:
+    async def _written(self, run: Run, asked: str, spent: Spent | None) -> str | None:
+        """Raises StorageError, BudgetExceeded."""
         entry = self._registry.find(self._model or "")
         if entry is None:
             self._fail(run.spec.conversation_id, "the model is not there")
@@ -78,16 +84,7 @@ class Titler:
         request = ChatRequest(
             entry.upstream_name, [{"role": "user", "content": begins}], _PARAMETERS, is_streamed=False
         )
-        titling = self._supervisor.start(
-            Spec(
-                id=new_id("gen"),
-                user_id=run.spec.user_id,
-                model=entry.name,
-                provider=entry.provider,
-                request=request,
-                is_durable=False,
-            )
-        )
+        titling = await self._started(run.spec, entry, request, spent)
         try:
             async with asyncio.timeout(WAIT):
                 await titling.ended()
@@ -98,6 +95,27 @@ class Titler:
             self._fail(run.spec.conversation_id, titling.status.value)
             return None
         return title
+
+    async def _started(self, replied: Spec, entry: Entry, request: ChatRequest, spent: Spent | None) -> Run:
+        id = new_id("gen")
+        amount = reservations.most(entry, request.messages, request.options) if spent is not None else 0
+        if spent is not None:
+            async with self._database.write() as session:
+                await reservations.reserve(session, spent, id, replied.user_id, replied.credential_id, amount)
+        return self._supervisor.start(
+            Spec(
+                id=id,
+                user_id=replied.user_id,
+                model=entry.name,
+                provider=entry.provider,
+                request=request,
+                conversation_id=replied.conversation_id,
+                is_durable=False,
+                credential_id=replied.credential_id,
+                prices=entry.info.prices,
+                is_reserved=amount > 0,
+            )
+        )
 
     async def _keep(self, conversation_id: str, user_id: str, old: str, new: str) -> None:
         async with self._database.write() as session:

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
-from itertools import chain
 from typing import assert_never
+from urllib.parse import quote
 
 import msgspec
 
 from engine.events import (
     Cancelled,
     Completed,
+    Delta,
     Failed,
     Incomplete,
     Terminal,
 )
 from resolvers import generations
-from resolvers.call import Call
 from resolvers.errors import Conflict, GenerationFailed
-from resolvers.generations import Run
+from resolvers.generations import Completion
 from rest_compat import body, sse
 from rest_compat.completions import ChunkWriter, Head, completion
-from rest_compat.endpoint import Answer, Ask, Reply, Stream
+from rest_compat.endpoint import Answer, Ask, Headers, Reply, Stream
 from rest_compat.errors import ErrorEvent, problem
 
+# What a header may hold beside letters and digits, and names of models have.
+_PLAIN = "/:@+,"
 _OWN_FIELDS = frozenset({"model", "messages", "stream", "stream_options"})
 
 
@@ -43,7 +45,7 @@ class CompletionRequest(msgspec.Struct, frozen=True):
 
 async def complete(ask: Ask, written: dict[str, object]) -> Answer:
     asked = body.typed(written, CompletionRequest)
-    run = await generations.complete(
+    found = await generations.complete(
         ask.call,
         asked.model,
         asked.messages,
@@ -51,78 +53,88 @@ async def complete(ask: Ask, written: dict[str, object]) -> Answer:
         is_streamed=bool(asked.stream),
         is_tapped=True,
     )
-    headers = [(b"x-generation-id", run.spec.id.encode())]
     if asked.stream:
         includes_usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
-        pieces = _pieces(ask.call, run, includes_usage=includes_usage)
-        return Stream(await anext(pieces), pieces, headers)
-    with run.ownership.viewed():
-        await run.ended()
-    return Reply(_whole(run), headers=headers)
+        said = pieces(found, includes_usage=includes_usage)
+        first = await anext(said)
+        return Stream(first, said, headers(found))
+    whole = await _whole(found)
+    return Reply(whole, headers=headers(found))
 
 
-def _whole(run: Run) -> bytes:
+def headers(found: Completion) -> Headers:
+    """Which run answers, of which model and upstream. To be asked for once the first word is there."""
+    return [
+        (b"x-generation-id", found.id.encode()),
+        (b"x-loquent-model", quote(found.model, safe=_PLAIN).encode()),
+        (b"x-loquent-provider", quote(found.provider, safe=_PLAIN).encode()),
+    ]
+
+
+async def _whole(found: Completion) -> bytes:
     """The answer as one object. Raises GenerationFailed, Conflict."""
-    said = list(chain.from_iterable(run.journal.ring.batches))
+    said = await found.whole()
     end = said[-1]
     if isinstance(end, (Failed, Cancelled)):
-        raise _failure(end, run.retry_after)
-    raw = run.tap.take() if run.tap is not None else b""
+        raise failure(end, found.retry_after)
+    raw = found.tap.take() if found.tap is not None else b""
     if raw:
         return raw
     assert isinstance(end, (Completed, Incomplete)), "nothing follows the end of a run"
-    reasons = run.transcript.finish_reasons if isinstance(end, Completed) else {}
-    return completion(_head(run), said, reasons, run.usage, default=end.finish_reason)
+    reasons = found.finish_reasons if isinstance(end, Completed) else {}
+    return completion(_head(found), said, reasons, end.usage, default=end.finish_reason)
 
 
-async def _pieces(call: Call, run: Run, *, includes_usage: bool) -> AsyncGenerator[bytes]:
+async def pieces(found: Completion, *, includes_usage: bool) -> AsyncGenerator[bytes]:
     """What goes to the client at each wake-up; the first piece comes with the first thing that the model says.
 
     Raises GenerationFailed or Conflict when the run ends before that.
     """
-    writer = ChunkWriter(_head(run), includes_usage=includes_usage)
-    first_raw = b""
-    async with contextlib.aclosing(generations.observe(call, run)) as batches:
+    writer, tap = ChunkWriter(_head(found), includes_usage=includes_usage), found.tap
+    first_raw, has_begun = b"", False
+    async with contextlib.aclosing(found.batches()) as batches:
         async for events in batches:
             # The upstream's own bytes where it speaks this format; they say the same as the events they came with.
-            raw = run.tap.take() if run.tap is not None else b""
+            raw = tap.take() if tap is not None else b""
             first_raw = first_raw or raw
             piece = raw or writer.deltas(events)
             end = events[-1]
             if isinstance(end, Terminal):
-                if isinstance(end, (Failed, Cancelled)) and not run.transcript.deltas:
-                    raise _failure(end, run.retry_after)
-                piece += _ending(run, end, writer, first_raw)
+                has_begun = has_begun or any(isinstance(event, Delta) for event in events)
+                if isinstance(end, (Failed, Cancelled)) and not has_begun:
+                    raise failure(end, found.retry_after)
+                piece += _ending(found, end, writer, first_raw)
             if piece:
+                has_begun = True
                 yield piece
 
 
-def _ending(run: Run, end: Terminal, writer: ChunkWriter, first_raw: bytes) -> bytes:
+def _ending(found: Completion, end: Terminal, writer: ChunkWriter, first_raw: bytes) -> bytes:
     """What follows the last delta. `first_raw` when it is the upstream's own bytes that went before."""
     if first_raw:
         writer.continue_after(first_raw)
     match end:
         case Completed():
-            finishes = b"" if first_raw else writer.finishes(run.transcript.finish_reasons, default=end.finish_reason)
+            finishes = b"" if first_raw else writer.finishes(found.finish_reasons, default=end.finish_reason)
         case Incomplete():
             finishes = writer.finishes({}, default=end.finish_reason)
         case Failed() | Cancelled():
             # Clients raise on an event with `error`; without it, what was cut off would look whole.
-            return sse.event(ErrorEvent(problem(_failure(end, run.retry_after)).error())) + sse.DONE
+            return sse.event(ErrorEvent(problem(failure(end, found.retry_after)).error())) + sse.DONE
         case _:
             assert_never(end)
-    return finishes + writer.usage(run.usage) + sse.DONE
+    return finishes + writer.usage(end.usage) + sse.DONE
 
 
-def _failure(end: Failed | Cancelled, retry_after: float | None) -> GenerationFailed | Conflict:
+def failure(end: Failed | Cancelled, retry_after: float | None) -> GenerationFailed | Conflict:
     if isinstance(end, Cancelled):
         return Conflict("The generation was cancelled")
     return GenerationFailed(end.failure, retry_after=retry_after)
 
 
-def _head(run: Run) -> Head:
+def _head(found: Completion) -> Head:
     return Head(
-        id=run.spec.id.replace("gen_", "chatcmpl-"),
-        created=int(run.spec.created_at.timestamp()),
-        model=run.spec.model,
+        id=found.id.replace("gen_", "chatcmpl-"),
+        created=int(found.created_at.timestamp()),
+        model=found.model,
     )

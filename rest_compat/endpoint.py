@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import anyio
@@ -13,13 +13,13 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from db.base import StorageError
+from engine.watch import watched
 from resolvers import credentials, identity
 from resolvers.access import PUBLIC, SCOPES, admit, require, require_room
 from resolvers.call import Call, Services
 from resolvers.errors import InvalidInput, PublicError, Unauthenticated, Unavailable
 from rest_compat import body, sse
 from rest_compat.errors import ErrorEvent, Problem, problem
-from rest_compat.watch import watched
 
 _log = structlog.get_logger()
 
@@ -58,11 +58,15 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Server-sent events. `first` is at hand, so what fails before it is still answered with a status."""
+    """Server-sent events. `first` is at hand, so what fails before it is still answered with a status.
+
+    `silence` is the comment that long silences are filled with, where the clients bear one.
+    """
 
     first: bytes
     rest: AsyncGenerator[bytes]
     headers: Headers = ()
+    silence: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,12 +213,20 @@ class Endpoint:
         address = (scope.get("client") or ("",))[0]
         call = await admit(self._services, caller, request_id, address)
         scope.setdefault("state", {})["standing"] = call.standing
-        return call, refusal
+        key = _idempotency_key(scope["headers"]) if found.method == "POST" else None
+        return (call if key is None else replace(call, idempotency_key=key)), refusal
 
 
 def request_id_of(scope: Scope) -> str:
     """The id that the request has been given, else a new one."""
     return scope.get("state", {}).get("request_id") or f"req_{secrets.token_hex(12)}"
+
+
+def _idempotency_key(headers: Headers) -> str | None:
+    for name, value in headers:
+        if name == b"idempotency-key":
+            return value.decode("latin-1")
+    return None
 
 
 async def _input(found: Operation, scope: Scope, receive: Receive) -> object:
@@ -256,9 +268,17 @@ async def _answer(answer: Answer, send: Send) -> None:
         headers = [*_EVENT_STREAM, *answer.headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer.first, "more_body": True})
-        async for piece in pieces:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        if answer.silence:
+            async with contextlib.aclosing(sse.Pulse(send, answer.silence)) as pulse:
+                await _pass_on(pieces, pulse)
+        else:
+            await _pass_on(pieces, send)
         await send({"type": "http.response.body", "body": b""})
+
+
+async def _pass_on(pieces: AsyncGenerator[bytes], send: Send) -> None:
+    async for piece in pieces:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
 
 
 async def _download(send: Send, file: Download) -> None:

@@ -14,10 +14,12 @@ import msgspec
 from db.base import StorageError
 from engine.events import ErrorCode
 from resolvers.errors import (
+    BudgetExceeded,
     Conflict,
     Forbidden,
     GenerationFailed,
     InvalidInput,
+    KeyReused,
     Known,
     ModelNotFound,
     NotFound,
@@ -54,11 +56,19 @@ class ErrorObject(msgspec.Struct, frozen=True):
     param: str | None = None
 
 
+class ErrorDetail(msgspec.Struct, frozen=True):
+    code: str
+    message: str
+
+
 class ErrorAnswer(msgspec.Struct, frozen=True):
+    """`detail` is where the second family's clients look."""
+
     error: ErrorObject
     message: str
     code: str
     request_id: str
+    detail: ErrorDetail
 
 
 class ErrorEvent(msgspec.Struct, frozen=True):
@@ -69,7 +79,7 @@ class ErrorEvent(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One failure, ready for the wire. `retry_after` in seconds."""
+    """One failure, ready for the wire. `retry_after` in seconds. `type`: where it is not that of its status."""
 
     status: int
     code: str
@@ -77,13 +87,15 @@ class Problem:
     param: str | None = None
     retry_after: float | None = None
     headers: Sequence[tuple[bytes, bytes]] = ()
+    type: str | None = None
 
     def error(self) -> ErrorObject:
         kind = "server_error" if self.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
-        return ErrorObject(self.message, _TYPES.get(self.status, kind), self.code, self.param)
+        return ErrorObject(self.message, self.type or _TYPES.get(self.status, kind), self.code, self.param)
 
     def body(self, request_id: str) -> bytes:
-        return msgspec.json.encode(ErrorAnswer(self.error(), self.message, self.code, request_id))
+        detail = ErrorDetail(self.code, self.message)
+        return msgspec.json.encode(ErrorAnswer(self.error(), self.message, self.code, request_id, detail))
 
     def all_headers(self) -> list[tuple[bytes, bytes]]:
         if self.retry_after is None:
@@ -112,6 +124,8 @@ def _public(error: Known) -> Problem:  # noqa: C901 - one line a class
         case NotFound(message=message):
             # It is named by the path, which is no parameter.
             return Problem(404, error.code, message)
+        case KeyReused(message=message):
+            return Problem(422, error.code, message)
         case Conflict(message=message, other=other):
             return Problem(409, other or error.code, message)
         case Unauthenticated(message=message):
@@ -120,6 +134,10 @@ def _public(error: Known) -> Problem:  # noqa: C901 - one line a class
             return Problem(403, error.code, message)
         case RateLimited(message=message, retry_after=wait):
             return Problem(429, error.code, message, retry_after=wait)
+        case BudgetExceeded(message=message):
+            # Under the code of OpenAI and the type of LiteLLM. It is no use to try again, however long a client is ready to
+            # wait, so it is told not to, and no time.
+            return Problem(429, error.code, message, type="budget_exceeded", headers=[(b"x-should-retry", b"false")])
         case TooLarge(message=message):
             return Problem(413, error.code, message)
         case Unavailable(message=message, retry_after=wait):

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ExceptionHandler
 
-from resolvers.access import KEYS_WRITE, PROVIDERS_WRITE, PUBLIC, READ, WRITE
+from resolvers.access import ADMIN, KEYS_WRITE, PROVIDERS_WRITE, PUBLIC, READ, WRITE
 from resolvers.call import Services
 from rest_compat import (
     api_keys,
@@ -22,6 +22,9 @@ from rest_compat import (
     conversations,
     events,
     exports,
+    generate,
+    generation_events,
+    generations,
     health,
     imports,
     items,
@@ -29,10 +32,12 @@ from rest_compat import (
     models,
     projects,
     provider_keys,
+    requests,
     search,
     sessions,
     settings,
     shares,
+    usage,
     users,
 )
 from rest_compat.api_keys import KeyDeleted, KeyQuery, KeyRequest, TokenObject, TokenRevoked
@@ -44,12 +49,16 @@ from rest_compat.endpoint import Endpoint, Operation, bare, operation, request_i
 from rest_compat.errors import Problem
 from rest_compat.events import EventObject, EventQuery
 from rest_compat.exports import ArchiveQuery, ExportQuery
+from rest_compat.generate import GenerateObject, GenerateRequest
+from rest_compat.generation_events import FollowQuery, GenerationEventObject
+from rest_compat.generations import GenerationList, GenerationObject, GenerationQuery
 from rest_compat.imports import ImportObject
 from rest_compat.items import ForkObject, ItemChange, ItemEdit, ItemQuery, NewItems, RatingRequest, Regeneration
 from rest_compat.listing import ListQuery
 from rest_compat.memories import MemoryList, MemoryObject, NewMemory
 from rest_compat.projects import NewProject, ProjectChange
 from rest_compat.provider_keys import ProviderKeyDeleted, ProviderKeyRequest
+from rest_compat.requests import RequestCancelled, RequestStatus
 from rest_compat.search import HitList, SearchQuery
 from rest_compat.sessions import NewSession, SessionChange, SessionList, SessionObject, SessionQuery
 from rest_compat.settings import PreferencesObject, SettingsObject
@@ -86,6 +95,16 @@ from rest_compat.shares import (
     ShareTitle,
     ViewQuery,
 )
+from rest_compat.usage import (
+    AllUsageQuery,
+    BudgetDeleted,
+    BudgetList,
+    BudgetObject,
+    BudgetQuery,
+    BudgetRequest,
+    UsageList,
+    UsageQuery,
+)
 from rest_compat.users import LoginRequest, ProfileRequest, RegisterRequest
 
 
@@ -114,6 +133,19 @@ OPERATIONS = (
         "POST", "/v1/chat/completions", WRITE, chat.complete,
         request=dict[str, object], response=Completion, is_watched=True,
     ),
+    operation(
+        "POST", "/v1/generate", WRITE, generate.generate,
+        request=GenerateRequest, response=GenerateObject, is_watched=True,
+    ),
+    operation("GET", "/v1/generations", READ, generations.list_page, request=GenerationQuery, response=GenerationList),
+    bare("GET", "/v1/generations/{id}", READ, generations.get, response=GenerationObject),
+    bare("POST", "/v1/generations/{id}/cancel", WRITE, generations.cancel, response=GenerationObject),
+    operation(
+        "GET", "/v1/generations/{id}/events", READ, generation_events.follow,
+        request=FollowQuery, response=GenerationEventObject, is_watched=True,
+    ),
+    bare("GET", "/v1/requests/{id}/status", READ, requests.status, response=RequestStatus),
+    bare("POST", "/v1/requests/{id}/cancel", WRITE, requests.cancel, response=RequestCancelled),
     operation(
         "POST", "/v1/conversations", WRITE, conversations.create,
         request=NewConversation, response=ConversationObject,
@@ -235,6 +267,17 @@ OPERATIONS = (
     operation(
         "PATCH", "/v1/users/me/settings/preferences", WRITE, settings.update_preferences,
         request=PreferencesObject, response=PreferencesObject,
+    ),
+    operation("GET", "/v1/usage", READ, usage.own, request=UsageQuery, response=UsageList),
+    bare("GET", "/v1/budgets", READ, usage.own_budgets, response=BudgetList),
+    operation("GET", "/v1/admin/usage", ADMIN, usage.of_all, request=AllUsageQuery, response=UsageList),
+    operation("GET", "/v1/admin/budgets", ADMIN, usage.all_budgets, request=BudgetQuery, response=BudgetList),
+    operation(
+        "PUT", "/v1/admin/budgets/{subject_id}/{period}", ADMIN, usage.put_budget,
+        request=BudgetRequest, response=BudgetObject,
+    ),
+    bare(
+        "DELETE", "/v1/admin/budgets/{subject_id}/{period}", ADMIN, usage.delete_budget, response=BudgetDeleted,
     ),
     bare("GET", "/healthz", PUBLIC, health.alive, response=Status, is_counted=False),
     bare("GET", "/health", PUBLIC, health.alive, response=Status, is_counted=False),

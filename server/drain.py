@@ -18,6 +18,7 @@ _log = structlog.get_logger()
 Handler = Callable[[int, FrameType | None], object]
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+READ_SECONDS = 1.0
 
 
 class Drain:
@@ -75,8 +76,17 @@ class Drain:
             async with asyncio.timeout(self._seconds):
                 await supervisor.idle()
         await supervisor.close()
+        await self._read_out()
         self._services.feed.close()
         await self._part()
+
+    async def _read_out(self) -> None:
+        """Gives those who follow a generation the moment that it takes to read its end, before they are cut off."""
+        log = self._services.supervisor.log
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READ_SECONDS):
+                while log.readers:  # noqa: ASYNC110 - of readers who leave nothing tells
+                    await asyncio.sleep(READ_SECONDS / 50)
 
 
 @contextlib.contextmanager

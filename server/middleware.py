@@ -157,7 +157,10 @@ async def _answer(scope: Scope, send: Send, status: int, code: str, message: str
     request_id = scope["state"]["request_id"]
     kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
     error = {"message": message, "type": kind, "code": code, "param": None}
-    body = msgspec.json.encode({"error": error, "message": message, "code": code, "request_id": request_id})
+    detail = {"code": code, "message": message}
+    body = msgspec.json.encode(
+        {"error": error, "message": message, "code": code, "request_id": request_id, "detail": detail}
+    )
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if status == HTTPStatus.REQUEST_TIMEOUT:
         headers.append((b"connection", b"close"))

@@ -9,11 +9,11 @@ from datetime import timedelta
 
 import structlog
 
-from db.base import Database, StorageError
+from db.base import Database, Lanes, StorageError
 from db.migrate import is_current, migrate
 from engine.feed import Feed
 from engine.fleet import Fleet
-from engine.http import HttpClient
+from engine.http import HttpClient, Timeouts
 from engine.hub import LocalHub
 from engine.hub_redis import RedisHub
 from engine.log import EventLog
@@ -49,11 +49,13 @@ class Process:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._http = HttpClient()
-        self._database = Database(settings.database_address)
+        self._http = _http(settings)
+        self._database = Database(settings.database_address, statement_seconds=settings.database_timeout)
         self._hub = _hub(settings, self._database)
         self._database.listeners.append(self._hub.wake)
-        self._event_log = EventLog(self._database, self._hub)
+        # Neither what runs nor that this process lives may wait for requests that wait for connections.
+        reserved = self._database.reserved
+        self._event_log = EventLog(Lanes(self._database, reserved), self._hub)
         self._limiter = _limiter(settings)
         self._retention = Retention(self._database, events=timedelta(hours=settings.events_kept))
         self._tasks: list[asyncio.Task[None]] = []
@@ -74,7 +76,7 @@ class Process:
             external=_external(settings, self._http),
             keyring=Keyring(self._database, vault(settings), settings.api_key_env),
             feed=Feed(self._database, self._hub),
-            fleet=Fleet(self._database, self._hub, supervisor, timeout=settings.worker_timeout),
+            fleet=Fleet(reserved, self._hub, supervisor, timeout=settings.worker_timeout),
             is_ready=self.is_ready,
             limiter=self._limiter,
         )
@@ -194,6 +196,17 @@ def _hub(settings: Settings, database: Database) -> LocalHub | RedisHub:
     # Processes that name one database alike are those that tell each other.
     url = database.url
     return RedisHub(settings.redis_url.get_secret_value(), f"{url.host}:{url.port}/{url.database}")
+
+
+def _http(settings: Settings) -> HttpClient:
+    timeouts = Timeouts(
+        connect=settings.upstream_connect_timeout,
+        first_byte=settings.upstream_first_byte_timeout,
+        idle=settings.upstream_idle_timeout,
+        whole=settings.upstream_answer_timeout,
+    )
+    # How many may be open at once is bounded for each upstream; two of them may have one host.
+    return HttpClient(timeouts, connections_per_host=0)
 
 
 def _limiter(settings: Settings) -> Limiter:

@@ -1,4 +1,4 @@
-"""The only reader of the environment: environment first, then the YAML file, then the defaults. Frozen once read."""
+"""The reader of the environment, with `model_list`: environment first, then the YAML file, then the defaults. Frozen once read."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import (
     AliasChoices,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -25,43 +23,16 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.exc import ArgumentError
 
-from db.base import database_url
+from db.base import STATEMENT_SECONDS, database_url
+from server.model_list import ConfiguredModel, unread
 
 DEFAULT_CONFIG = "loquent.yaml"
+# Where LiteLLM's files have their fallbacks: a list of `name: [names]`.
+_LITELLM_PARTS = ("router_settings", "litellm_settings")
 
 
 class SettingsError(Exception):
     """The settings do not hold. One line for each fault; no line shows a value."""
-
-
-class LitellmParams(BaseModel):
-    """Where a configured model is served, in LiteLLM's words. `model` is `provider/upstream-name`."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
-
-    model: str = Field(pattern="^[^/]+/.+$")
-    api_base: str | None = None
-    api_key: SecretStr | None = None
-
-    @field_validator("api_key", mode="before")
-    @classmethod
-    def _from_environment(cls, value: object) -> object:
-        """LiteLLM's way to keep a key out of the file: `os.environ/NAME`."""
-        if not isinstance(value, str) or not value.startswith("os.environ/"):
-            return value
-        name = value.removeprefix("os.environ/")
-        if name not in os.environ:
-            raise ValueError(f"the environment has no {name}")
-        return os.environ[name]
-
-
-class ConfiguredModel(BaseModel):
-    """One entry of `model_list`: a public name and who serves it."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, protected_namespaces=())
-
-    model_name: str = Field(min_length=1, max_length=200)
-    litellm_params: LitellmParams
 
 
 def _separated(value: object) -> object:
@@ -80,9 +51,11 @@ def _a_minute(value: object) -> object:
     return value.removesuffix("/minute") if isinstance(value, str) else value
 
 
+_ADDRESS = Field(pattern="^https?://[^/]")
 # 0 stands for no limit.
 _COUNT = Field(ge=0, le=1_000_000_000)
 _RATE = BeforeValidator(_a_minute)
+_SECONDS = Field(gt=0, le=3600)
 
 
 class Settings(BaseSettings):
@@ -103,10 +76,23 @@ class Settings(BaseSettings):
     workers: Annotated[int, Field(ge=1, le=256), _named("WORKERS", "WEB_CONCURRENCY")] = 1
     data: Annotated[Path, _named("LOQUENT_DATA")] = Path("data")
     database_url: Annotated[SecretStr | None, _named("DATABASE_URL", "DB_DSN")] = None
+    database_timeout: Annotated[float, _SECONDS, _named("DATABASE_TIMEOUT")] = STATEMENT_SECONDS
     models: Annotated[Path | None, _named("LOQUENT_MODELS")] = None
     model_list: Annotated[tuple[ConfiguredModel, ...], NoDecode, _named("MODEL_LIST")] = ()
     openai_api_key: Annotated[SecretStr | None, _named("OPENAI_API_KEY")] = None
-    openai_base_url: Annotated[str | None, Field(pattern="^https?://[^/]"), _named("OPENAI_BASE_URL")] = None
+    openai_base_url: Annotated[str | None, _ADDRESS, _named("OPENAI_BASE_URL")] = None
+    anthropic_api_key: Annotated[SecretStr | None, _named("ANTHROPIC_API_KEY")] = None
+    anthropic_base_url: Annotated[str | None, _ADDRESS, _named("ANTHROPIC_BASE_URL")] = None
+    openrouter_api_key: Annotated[SecretStr | None, _named("OPENROUTER_API_KEY")] = None
+    groq_api_key: Annotated[SecretStr | None, _named("GROQ_API_KEY")] = None
+    mistral_api_key: Annotated[SecretStr | None, _named("MISTRAL_API_KEY")] = None
+    deepseek_api_key: Annotated[SecretStr | None, _named("DEEPSEEK_API_KEY")] = None
+    together_api_key: Annotated[SecretStr | None, _named("TOGETHER_API_KEY", "TOGETHERAI_API_KEY")] = None
+    gemini_api_key: Annotated[SecretStr | None, _named("GEMINI_API_KEY")] = None
+    vllm_base_url: Annotated[str | None, _ADDRESS, _named("VLLM_BASE_URL", "HOSTED_VLLM_API_BASE")] = None
+    lm_studio_base_url: Annotated[str | None, _ADDRESS, _named("LM_STUDIO_BASE_URL", "LM_STUDIO_API_BASE")] = None
+    default_model: Annotated[str | None, _named("DEFAULT_MODEL")] = None
+    fallbacks: Annotated[tuple[dict[str, tuple[str, ...]], ...], NoDecode, _named("FALLBACKS")] = ()
     auto_reply: Annotated[bool, _named("AUTO_REPLY")] = True
     title_model: Annotated[str | None, _named("TITLE_MODEL")] = None
     auto_migrate: Annotated[bool, _named("AUTO_MIGRATE")] = True
@@ -125,6 +111,11 @@ class Settings(BaseSettings):
     ] = ("RS256", "ES256")
     admin_role: Annotated[str, Field(min_length=1), _named("ADMIN_ROLE")] = "admin"
     redis_url: Annotated[SecretStr | None, _named("REDIS_URL")] = None
+    upstream_connect_timeout: Annotated[float, _SECONDS, _named("UPSTREAM_CONNECT_TIMEOUT")] = 5.0
+    upstream_first_byte_timeout: Annotated[float, _SECONDS, _named("UPSTREAM_FIRST_BYTE_TIMEOUT")] = 60.0
+    upstream_idle_timeout: Annotated[float, _SECONDS, _named("UPSTREAM_IDLE_TIMEOUT")] = 60.0
+    upstream_answer_timeout: Annotated[float, _SECONDS, _named("UPSTREAM_ANSWER_TIMEOUT")] = 600.0
+    upstream_concurrency: Annotated[int, Field(ge=1, le=100_000), _named("UPSTREAM_CONCURRENCY")] = 512
     rate_limit: Annotated[int, _COUNT, _RATE, _named("RATE_LIMIT")] = 100
     guest_rate_limit: Annotated[int, _COUNT, _RATE, _named("GUEST_RATE_LIMIT")] = 60
     address_rate_limit: Annotated[int, _COUNT, _RATE, _named("ADDRESS_RATE_LIMIT")] = 30
@@ -249,6 +240,12 @@ def _sorted_out(content: dict[object, object], path: Path) -> tuple[dict[str, ob
         field = fields.get(str(key).upper())
         if field is not None:
             written[field] = value
+            if field == "model_list":
+                warnings += [f"{path}: {line}" for line in unread(value)]
+            continue
+        if key in _LITELLM_PARTS and isinstance(value, dict):
+            written.setdefault("fallbacks", value.get("fallbacks", ()))
+            warnings += [f"{path}: {key}.{name} has no effect" for name in value if name != "fallbacks"]
             continue
         near = difflib.get_close_matches(str(key).upper(), fields, n=1)
         hint = f"; did you mean {near[0].lower()}?" if near else ""

@@ -35,6 +35,8 @@ NEVER = 3600.0
 CHANGES = {"/auth/logout"}
 # They follow what changes and have no end.
 ENDLESS = {"/v1/events", "/v1/public/shares/{slug}/events"}
+# What has run here a moment ago is known without asking; what is nowhere is looked for everywhere.
+REMEMBERED = {"/v1/generations/{id}", "/v1/generations/{id}/events", "/v1/requests/{id}/status"}
 # They read page by page what has no bound of its own, and so ask once more for each page.
 PAGED = {"Query.exportConversation", "/v1/conversations/{id}/export", "/v1/users/me/export"}
 
@@ -159,12 +161,12 @@ async def test_route_takes_as_many_statements_for_ten_as_for_one(owners: list[Ow
             answers.append((await _got(owner, path), sent))
     (_, none), (status, one), ten = answers
     assert (ten[0], len(ten[1])) == (status, len(one)), ten[1]
-    assert len(none) <= len(one)
+    assert len(none) <= len(one) or path in REMEMBERED
 
 
 async def _got(owner: Owner, path: str) -> int:
     noun = path.split("/")[2] if path.count("/") > 2 else ""
-    id = {"projects": "project"}.get(noun, "id")
+    id = {"projects": "project", "generations": "generation", "requests": "generation"}.get(noun, "id")
     address = (
         path.replace("{id}", owner.things[id]).replace("{id:path}", "demo").replace("{slug}", owner.things["slug"])
     )

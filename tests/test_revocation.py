@@ -18,13 +18,20 @@ from sqlalchemy import delete, update
 from websockets.asyncio.client import ClientConnection
 from websockets.typing import Subprotocol
 
+from db.base import Database
 from db.models import Role, User
+from engine.hub import LocalHub
+from resolvers import sign_ins
+from resolvers.caller import Caller
+from resolvers.sign_ins import SignIns
 from tests.house import House, house
 from tests.served import served
 
 pytestmark = pytest.mark.anyio
 
 PROMISED = 5.0
+PROMISED_BY_REDIS = 0.5
+NEVER = 3600.0
 FOLLOW = "subscription($id: ID!) { generation(id: $id) { seq } }"
 GENERATE = 'mutation { generate(input: {content: [{text: "hello"}]}) { generation { id } } }'
 STREAM = {"model": "demo", "messages": [{"role": "user", "content": "hello"}], "stream": True}
@@ -202,10 +209,89 @@ async def test_socket_whose_credential_ended_is_closed_at_its_next_question(site
             assert await closing(connection) == (4403, "Forbidden")
 
 
+@pytest.fixture
+async def sites(
+    tmp_path: Path, database_address: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[House, House]]:
+    """Two that hear of each other by Redis, and neither sweep nor look anybody up again unless they are told to."""
+    monkeypatch.setattr(sign_ins, "PERIOD", NEVER)
+    monkeypatch.setattr(sign_ins, "FRESH", NEVER)
+    async with (
+        house(tmp_path, database_address, redis_url=redis_url) as here,
+        house(tmp_path, database_address, redis_url=redis_url) as there,
+    ):
+        yield here, there
+
+
+@pytest.mark.parametrize("change", [revoke, demote])
+async def test_redis_tells_other_processes_of_a_revocation_at_once(sites: tuple[House, House], change: Change) -> None:
+    here, there = sites
+    gate = asyncio.Event()
+    there.demo.enqueue("There", gate, " was")
+    client, other = await here.person("ann", Role.ADMIN), await here.person("bob", Role.ADMIN)
+    elsewhere = there.client(authorization=client.headers["authorization"])
+    with anyio.fail_after(20):
+        for one in (client, elsewhere):
+            assert (await one.get("/auth/me")).status_code == 200
+        async with (
+            socket(there.url, credential_of(client)) as connection,
+            socket(there.url, credential_of(other)) as unconcerned,
+            elsewhere.stream("POST", "/v1/chat/completions", json=STREAM) as stream,
+        ):
+            lines = stream.aiter_lines()
+            await until('"There"', lines)
+            await change(here, client)
+            since = time.monotonic()
+            assert await closing(connection) == (4403, "Forbidden")
+            assert '"unauthenticated"' in [line async for line in lines if line][-2]
+            assert time.monotonic() - since < PROMISED_BY_REDIS
+            assert (await elsewhere.get("/auth/me")).status_code == (200 if change is demote else 401)
+            assert (await subscribe(unconcerned, "{ viewer { email } }"))["type"] == "next"
+        gate.set()
+
+
+async def test_redis_tells_other_processes_of_a_promotion(sites: tuple[House, House]) -> None:
+    here, there = sites
+    root, client = await here.person("root", Role.ADMIN), await here.person("ann")
+    query = "{ admin { users(first: 1) { edges { node { email } } } } }"
+    elsewhere = there.client(authorization=client.headers["authorization"])
+    assert (await elsewhere.post("/graphql", json={"query": query})).json()["data"] == {"admin": None}
+    id = (await client.get("/auth/me")).json()["id"]
+    with anyio.fail_after(5):
+        await ask(
+            root, "mutation($id: ID!) { setUserRole(input: {userId: $id, role: ADMIN}) { errors { code } } }", id=id
+        )
+        while (await elsewhere.post("/graphql", json={"query": query})).json()["data"] == {"admin": None}:
+            # It is told to the process, not to those who ask it.
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_look_up_that_began_before_a_change_was_heard_of_is_not_believed(database: Database) -> None:
+    hub = LocalHub()
+    here, there = SignIns(database, hub), SignIns(database, hub)
+    caller = Caller("user_ann", Role.USER, "ses_ann", frozenset(), time.time() + 60)
+    work = asyncio.create_task(there.run())
+    await anyio.wait_all_tasks_blocked()
+    early = there.moment()
+    there.remember("a", caller, early)
+    assert there.recall("a") is caller
+    here.forget(credential_id="ses_other")
+    await anyio.wait_all_tasks_blocked()
+    assert there.recall("a") is None
+    there.remember("a", caller, early)
+    assert there.recall("a") is None
+    there.remember("a", caller, there.moment())
+    assert there.recall("a") is caller
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+
+
 @pytest.mark.parametrize("database_address", ["postgresql"], indirect=True)
 def test_revocation_reaches_another_process_in_time(tmp_path: Path, database_address: str) -> None:
     """Two servers as an operator starts them, on one database and with one folder of keys."""
     environment = {"DATABASE_URL": database_address, "DEMO_PACE": "8", "RATE_LIMIT": "0", "GUEST_RATE_LIMIT": "0"}
+    # What is still said at the end is nobody's to wait for.
+    environment["DRAIN_SECONDS"] = "0"
     with served(tmp_path, environment) as first, served(tmp_path, environment) as second:
         asyncio.run(_across(first, second))
 

@@ -46,6 +46,8 @@ EVERYTHING = (
     "project",
 )
 NOBODYS: tuple[str, ...] = ()
+# By whom and where money is spent.
+SPENDERS = ("user", "api_key", "conversation")
 SAMPLES: Mapping[Place, tuple[str, ...]] = {
     ("Query.node", "id"): EVERYTHING,
     ("Query.nodes", "ids"): EVERYTHING,
@@ -122,6 +124,39 @@ SAMPLES: Mapping[Place, tuple[str, ...]] = {
     ("PUT /v1/sessions/{id}", "{id}"): EVERYTHING,
     ("DELETE /v1/sessions/{id}", "{id}"): EVERYTHING,
     ("POST /v1/sessions/{id}/reset", "{id}"): EVERYTHING,
+    ("POST /v1/generate", "session_id"): EVERYTHING,
+    ("POST /v1/generate", "provider"): NOBODYS,
+    ("GET /v1/generations", "after"): EVERYTHING,
+    ("GET /v1/generations", "cursor"): EVERYTHING,
+    ("GET /v1/generations", "conversation_id"): EVERYTHING,
+    ("GET /v1/generations/{id}", "{id}"): EVERYTHING,
+    ("POST /v1/generations/{id}/cancel", "{id}"): EVERYTHING,
+    ("GET /v1/generations/{id}/events", "{id}"): EVERYTHING,
+    # Numbers of events.
+    ("GET /v1/generations/{id}/events", "after"): NOBODYS,
+    ("GET /v1/generations/{id}/events", "starting_after"): NOBODYS,
+    ("GET /v1/requests/{id}/status", "{id}"): EVERYTHING,
+    ("POST /v1/requests/{id}/cancel", "{id}"): EVERYTHING,
+    **{
+        (name, argument): SPENDERS
+        for name, prefix, names in (
+            ("Query.usage", "filter.", ("apiKeyId", "conversationId", "userId")),
+            ("GET /v1/usage", "", ("api_key_id", "conversation_id")),
+            ("GET /v1/admin/usage", "", ("api_key_id", "conversation_id", "user_id")),
+        )
+        for argument in (prefix + one for one in names)
+    },
+    ("GET /v1/usage", "provider"): NOBODYS,
+    ("GET /v1/admin/usage", "provider"): NOBODYS,
+    ("GET /v1/admin/budgets", "after"): NOBODYS,
+    ("Mutation.setBudget", "input.subjectId"): SPENDERS,
+    ("Mutation.deleteBudget", "input.subjectId"): SPENDERS,
+    ("Mutation.setApiKeyBudget", "input.apiKeyId"): SPENDERS,
+    ("Mutation.deleteApiKeyBudget", "input.apiKeyId"): SPENDERS,
+    ("PUT /v1/admin/budgets/{subject_id}/{period}", "{subject_id}"): SPENDERS,
+    ("PUT /v1/admin/budgets/{subject_id}/{period}", "{period}"): NOBODYS,
+    ("DELETE /v1/admin/budgets/{subject_id}/{period}", "{subject_id}"): SPENDERS,
+    ("DELETE /v1/admin/budgets/{subject_id}/{period}", "{period}"): NOBODYS,
     # An upstream, not the key for it.
     ("Mutation.setProviderKey", "input.provider"): NOBODYS,
     ("POST /v1/users/provider-keys", "provider"): NOBODYS,
@@ -148,12 +183,15 @@ DEEP_CURSORS = {
     "SharedConversation.items.after",
     "AdminQuery.users.after",
     "AdminQuery.auditLog.after",
+    "AdminQuery.budgets.after",
 }
 # What else a route must be sent to get as far as the id.
 BODIES: Mapping[str, dict[str, object]] = {
     "PATCH /v1/shares/{share_id}": {"title": "Mine"},
     "PATCH /v1/conversations/{id}/shares/{share_id}": {"title": "Mine"},
     "PUT /v1/sessions/{id}": {"title": "Mine"},
+    "PUT /v1/admin/budgets/{subject_id}/{period}": {"limit": 1},
+    "POST /v1/generate": {"modality": "text", "input": {"prompt": "I was here"}},
     **conversation_places.BODIES,
     "POST /v1/conversations/{id}/items": {"role": "user", "content": "I was here", "generate": False},
     "POST /v1/conversations/{id}/messages": {"role": "user", "content": "I was here", "generate": False},
@@ -172,6 +210,8 @@ OWNERS: Mapping[Place, frozenset[str]] = {
     ("Query.conversations", "before"): frozenset({"conversation_cursor"}),
     ("Query.generation", "id"): frozenset({"generation"}),
     ("Mutation.sendMessage", "input.conversationId"): frozenset({"conversation"}),
+    # What has ended is not there to be stopped.
+    ("Mutation.stopGeneration", "input.id"): frozenset(),
     ("Mutation.cancelGeneration", "input.id"): frozenset({"generation"}),
     ("Mutation.revokeApiKey", "input.id"): frozenset({"api_key"}),
     ("Mutation.setUserRole", "input.userId"): frozenset({"user"}),
@@ -209,6 +249,33 @@ OWNERS: Mapping[Place, frozenset[str]] = {
     ("PATCH /v1/shares/{share_id}", "{share_id}"): frozenset({"share"}),
     ("DELETE /v1/shares/{share_id}", "{share_id}"): frozenset({"share"}),
     **{(name, argument): frozenset({"conversation"}) for name, argument in SAMPLES if "/v1/sessions" in name},
+    **{
+        (name, argument): frozenset({"generation"})
+        for (name, argument), kinds in SAMPLES.items()
+        if kinds and ("/v1/generations" in name or "/v1/requests" in name)
+    },
+    ("POST /v1/generate", "session_id"): frozenset({"conversation"}),
+    ("GET /v1/generations", "conversation_id"): frozenset({"conversation"}),
+    ("Query.usage", "filter.conversationId"): frozenset({"conversation"}),
+    ("Query.usage", "filter.userId"): frozenset({"user"}),
+    ("GET /v1/usage", "conversation_id"): frozenset({"conversation"}),
+    ("GET /v1/admin/usage", "conversation_id"): frozenset({"conversation"}),
+    ("GET /v1/admin/usage", "user_id"): frozenset({"user"}),
+    # Nothing was asked for with that key.
+    **{
+        (name, argument): frozenset()
+        for name, argument in SAMPLES
+        if "usage" in name and argument in ("api_key_id", "filter.apiKeyId")
+    },
+    ("Mutation.setBudget", "input.subjectId"): frozenset({"user", "api_key"}),
+    ("Mutation.deleteBudget", "input.subjectId"): frozenset({"user", "api_key"}),
+    ("Mutation.setApiKeyBudget", "input.apiKeyId"): frozenset({"api_key"}),
+    ("Mutation.deleteApiKeyBudget", "input.apiKeyId"): frozenset({"api_key"}),
+    **{
+        (name, argument): frozenset({"user", "api_key"})
+        for name, argument in SAMPLES
+        if "/v1/admin/budgets" in name and argument == "{subject_id}"
+    },
     ("GET /auth/api-keys", "after"): frozenset({"api_key"}),
     ("DELETE /auth/api-keys/{id}", "{id}"): frozenset({"api_key"}),
     ("DELETE /llm/auth/api-keys/{id}", "{id}"): frozenset({"api_key"}),
@@ -281,7 +348,7 @@ class Tenant:
         body = {**BODIES.get(name, {}), **listed} if method != "GET" else None
         address = (
             path.replace(argument, quote(id, safe="")).replace("{id}", self.conversation).replace("{name}", "MAIN")
-        )
+        ).replace("{period}", "month")
         async with self.client.stream(method, address, params=query, json=body) as answer:
             if answer.headers.get("content-type", "").startswith("text/event-stream"):
                 # It has no end; that it begins is the answer.
@@ -476,9 +543,9 @@ async def test_key_without_the_scope_cannot_touch_what_its_owner_has(world: Worl
     )
     async with reader.client:
         for place, kinds in OWNERS.items():
-            if place[0].startswith(("POST", "DELETE")):
+            if place[0].startswith(("POST", "PUT", "DELETE")):
                 answers = {await reader._rest(*place, world.things[kind]) for kind in kinds}
-                assert [answer.split()[0] for answer in answers] == ["403"] * bool(kinds)
+                assert {answer.split()[0] for answer in answers} == ({"403"} if kinds else set())
             elif place[0].startswith("Mutation"):
                 for kind in kinds:
                     assert '"code":"FORBIDDEN"' in await reader._post(*place, world.things[kind])

@@ -53,7 +53,7 @@ class ProviderModel(Base):
     requests_per_minute: Mapped[int | None]
     tokens_per_minute: Mapped[int | None]
     tags: Mapped[list[str]] = mapped_column(default=list)
-    weight: Mapped[float] = mapped_column(default=1.0)
+    weight: Mapped[float | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now)
 

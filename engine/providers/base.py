@@ -73,7 +73,10 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model as its provider lists it. `context_length` in tokens, `created` in Unix seconds, 0 where unknown; so `prices`."""
+    """A model as its provider lists it. `context_length` and `max_output` in tokens, `created` in Unix seconds, 0 where unknown.
+
+    `capabilities` of chat, vision, tools, reasoning, embeddings, audio, browser.
+    """
 
     name: str
     display_name: str = ""
@@ -82,6 +85,7 @@ class ModelInfo:
     capabilities: frozenset[str] = frozenset({"chat"})
     description: str = ""
     prices: Prices | None = None
+    max_output: int = 0
 
 
 class UpstreamError(Exception):
@@ -103,8 +107,11 @@ class Provider(Protocol):
     `origin` is where users' own keys go: scheme, host and port, empty where none is taken.
     """
 
-    name: str
-    origin: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def origin(self) -> str: ...
 
     async def models(self) -> Sequence[ModelInfo]:
         """What the upstream offers. Raises UpstreamError."""

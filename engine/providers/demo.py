@@ -18,6 +18,7 @@ from engine.events import (
     ToolCallDelta,
     Usage,
 )
+from engine.prices import Prices
 from engine.providers import eliza
 from engine.providers.base import ChatMessage, ChatRequest, Chunk, Finish, ModelInfo, UpstreamError
 
@@ -32,6 +33,7 @@ _MODEL = ModelInfo(
     display_name="Demonstration",
     context_length=8192,
     description="A small conversational program in the tradition of ELIZA. It is a demonstration, not a language model.",
+    prices=Prices(0, 0),
 )
 
 

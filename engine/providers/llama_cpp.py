@@ -195,7 +195,9 @@ class LlamaCppProvider:
         # The engine closes a connection after each stream without saying so; one that is kept would fail the next request.
         once = {"Connection": "close"}
         address = f"{started.address}/v1"
-        return _Engine(process, OpenAIProvider(self.name, address, key, self._http, headers=once, retries=0))
+        return _Engine(
+            process, OpenAIProvider(self.name, address, key, self._http, headers=once, retries=0, patience=_LOAD_TIME)
+        )
 
 
 async def _ordered(process: asyncio.subprocess.Process, order: dict[str, object]) -> _Started:

@@ -22,12 +22,15 @@ _Answer = TypeVar("_Answer")
 
 _LONGEST_WAIT = 5.0
 _END_OF_BODY_WAIT = 0.25
-_PASSING_STATUSES = frozenset({429, 502, 503, 504})
+_PASSING_STATUSES = frozenset({429, 500, 502, 503, 504})
 _CANNOT_STREAM_USAGE = ("stream_options", "include_usage")
 
 
 class OpenAIProvider:
-    """`base_url` is used as it is given, so it ends in what stands before `/chat/completions`, usually `/v1`."""
+    """`base_url` is used as it is given, so it ends in what stands before `/chat/completions`, usually `/v1`.
+
+    `patience`: seconds until the first byte of an answer, tries that failed before it included; else that of `http`.
+    """
 
     def __init__(
         self,
@@ -39,6 +42,7 @@ class OpenAIProvider:
         headers: Mapping[str, str] | None = None,
         retries: int = 2,
         backoff: float = 0.25,
+        patience: float | None = None,
     ) -> None:
         self.name = name
         self.origin = origin(base_url.strip())
@@ -50,6 +54,7 @@ class OpenAIProvider:
         self._headers = dict(headers or {})
         self._retries = retries
         self._backoff = backoff
+        self._patience = http.timeouts.first_byte if patience is None else patience
         self._asks_for_usage = True
 
     async def models(self) -> Sequence[ModelInfo]:
@@ -79,7 +84,11 @@ class OpenAIProvider:
         body = _encoded(request, asks_for_usage=False)
         key = self._key(request)
         headers = self._with(key)
-        answer = await self._retrying(lambda: self._http.post_json(self._chat_url, body, headers), key)
+        answer = await self._retrying(
+            lambda within: self._http.post_json(self._chat_url, body, headers, within=within),
+            key,
+            self._http.timeouts.whole,
+        )
         return whole_answer(answer, wants_raw=request.wants_raw)
 
     async def _open(self, request: ChatRequest) -> ResponseStream:
@@ -88,13 +97,18 @@ class OpenAIProvider:
         if self._asks_for_usage:
             body = _encoded(request, asks_for_usage=True)
             try:
-                return await self._retrying(lambda: self._http.open_stream(self._chat_url, body, headers), key)
+                return await self._opened(body, headers, key)
             except Refusal as refusal:
                 if not any(word in refusal.message for word in _CANNOT_STREAM_USAGE):
                     raise
                 self._asks_for_usage = False
         body = _encoded(request, asks_for_usage=False)
-        return await self._retrying(lambda: self._http.open_stream(self._chat_url, body, headers), key)
+        return await self._opened(body, headers, key)
+
+    async def _opened(self, body: bytes, headers: Mapping[str, str], key: str) -> ResponseStream:
+        return await self._retrying(
+            lambda within: self._http.open_stream(self._chat_url, body, headers, within=within), key, self._patience
+        )
 
     def _key(self, request: ChatRequest) -> str:
         """The user's own, if it was given for this origin, else the operator's."""
@@ -104,27 +118,38 @@ class OpenAIProvider:
     def _with(self, key: str) -> Mapping[str, str]:
         return {**self._headers, "Authorization": f"Bearer {key}"} if key else self._headers
 
-    async def _retrying(self, attempt: Callable[[], Awaitable[_Answer]], key: str) -> _Answer:
-        """Tries again only where no byte of an answer has come, so nothing that was shown is ever repeated."""
+    async def _retrying(self, attempt: Callable[[float], Awaitable[_Answer]], key: str, within: float) -> _Answer:
+        """Tries again only where no byte of an answer has come, so nothing that was shown is ever repeated.
+
+        All attempts together have `within` so many seconds.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + within
         number = 0
         while True:
             try:
-                return await attempt()
+                return await attempt(within)
             except (Unreachable, Refusal) as error:
-                wait = error.retry_after or 0.0
-                if number == self._retries or not _is_passing(error) or wait > _LONGEST_WAIT:
+                wait = self._wait(error, number)
+                within = deadline - clock() - wait
+                if number == self._retries or not _is_passing(error) or wait > _LONGEST_WAIT or within <= 0:
                     raise self._explained(error, key) from error.__cause__
-                if not isinstance(error, Dropped) or number > 0:
-                    jitter = random.uniform(0.5, 1.5)  # noqa: S311 - spreads the attempts of many, guards no secret
-                    wait = max(wait, self._backoff * 2**number * jitter)
             await asyncio.sleep(wait)
             number += 1
+
+    def _wait(self, error: UpstreamError, number: int) -> float:
+        wait: float = error.retry_after or 0.0
+        if isinstance(error, Dropped) and number == 0:
+            return wait
+        jitter = random.uniform(0.5, 1.5)  # noqa: S311 - spreads the attempts of many, guards no secret
+        return max(wait, self._backoff * (1 << number) * jitter)
 
     def _explained(self, error: UpstreamError, key: str) -> UpstreamError:
         if error.code is ErrorCode.PROVIDER_AUTH and key != self._api_key:
             return UpstreamError(error.code, "The provider did not accept your own key")
         if key and key in error.message:
-            return UpstreamError(error.code, error.message.replace(key, "…"))
+            message = error.message.replace(key, "…")
+            return UpstreamError(error.code, message, is_retryable=error.is_retryable, retry_after=error.retry_after)
         return error
 
 

@@ -18,6 +18,7 @@ from engine.events import (
     Usage,
 )
 from engine.http import explained, refusal
+from engine.prices import HIGHEST_PRICE, Prices, per_token
 from engine.providers.base import Chunk, Finish, ModelInfo, UpstreamError
 from engine.sse import as_events
 
@@ -78,6 +79,7 @@ class _Answer(msgspec.Struct, gc=False):
 
 _decode = msgspec.json.Decoder(_Answer).decode
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)
+_LARGEST_COUNT = (1 << 31) - 1
 _RATE_LIMIT_CODES = frozenset({"rate_limit_error", "rate_limit_exceeded", "too_many_requests"})
 _NONSENSE = "The provider sent something that is not a chat completion"
 
@@ -138,7 +140,7 @@ class StreamedAnswer:
             self.failure = error
             return False
         if answer.usage is not None:
-            chunk.usage = _usage(answer.usage)
+            chunk.usage = _usage(answer.usage) or chunk.usage
         if not answer.choices:
             return False
         self._add(answer.choices, chunk)
@@ -224,7 +226,28 @@ def _model(entry: dict[str, object]) -> ModelInfo | None:
         display_name=display_name[:200] if isinstance(display_name, str) and display_name.isprintable() else "",
         context_length=next(filter(None, map(_whole_number, lengths)), 0),
         created=_whole_number(entry.get("created")),
+        prices=_prices(entry.get("pricing")),
     )
+
+
+def _prices(pricing: object) -> Prices | None:
+    """As OpenRouter lists them: texts of US dollars for one token. A model that costs now this, now that is listed with -1."""
+    if not isinstance(pricing, dict):
+        return None
+    prompt, completion = _price(pricing.get("prompt")), _price(pricing.get("completion"))
+    if prompt is None or completion is None:
+        return None
+    return per_token(prompt, completion, _price(pricing.get("input_cache_read")))
+
+
+def _price(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    try:
+        price = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return price if 0 <= price <= HIGHEST_PRICE else None
 
 
 def _whole_number(value: object) -> int:
@@ -244,16 +267,24 @@ def _add_deltas(message: _Message, choice: int, deltas: list[Delta]) -> None:
         deltas.append(ToolCallDelta(0, index, call.id or "", function.name or "", function.arguments or "", choice))
 
 
-def _usage(usage: _Usage) -> Usage:
+def _usage(usage: _Usage) -> Usage | None:
+    """None where it tells nothing: an empty object is not a count of nothing."""
+    if usage.prompt_tokens is None and usage.completion_tokens is None:
+        return None
     cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else 0
     reasoning = usage.completion_tokens_details.reasoning_tokens if usage.completion_tokens_details else 0
     return Usage(
-        prompt_tokens=usage.prompt_tokens or 0,
-        completion_tokens=usage.completion_tokens or 0,
-        cached_tokens=cached or 0,
-        reasoning_tokens=reasoning or 0,
+        prompt_tokens=_storable(usage.prompt_tokens),
+        completion_tokens=_storable(usage.completion_tokens),
+        cached_tokens=_storable(cached),
+        reasoning_tokens=_storable(reasoning),
         provenance=Provenance.EXACT,
     )
+
+
+def _storable(count: int | None) -> int:
+    """As much of it as the ledger can hold."""
+    return min(count or 0, _LARGEST_COUNT)
 
 
 def _finish_reason(reason: str | None) -> FinishReason:

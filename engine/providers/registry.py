@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+import msgspec
 import structlog
 
+from engine.prices import Prices
 from engine.providers.base import ModelInfo, Provider, UpstreamError
 
 _log = structlog.get_logger()
@@ -17,63 +19,190 @@ _log = structlog.get_logger()
 _LIST_TIME = 15.0
 _MOST_SUGGESTIONS = 3
 _DEMO = "demo"
-_NO_ALIASES: Mapping[str, tuple[str, str]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a configured model is served. Of several places of one name each is asked as often as its `weight` says."""
+
+    provider: str
+    model: str
+    weight: float = 1.0
+    prices: Prices | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What administrators say of an offer. `temperature` stands where a request names none, `max_tokens` bounds every answer.
+
+    0 for no limit a minute. `changes` are put in the place of what the provider says of the model.
+    """
+
+    id: str = ""
+    is_enabled: bool = True
+    temperature: float | None = None
+    max_tokens: int | None = None
+    requests_a_minute: int = 0
+    tokens_a_minute: int = 0
+    weight: float | None = None
+    tags: Sequence[str] = ()
+    changes: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NameTerms:
+    """What administrators say of a public name. `fallbacks` are names to go on with when all its offers fail."""
+
+    is_enabled: bool = True
+    fallbacks: Sequence[str] = ()
+    tags: Sequence[str] = ()
+    changes: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A model of a provider under a public name. `model` is what the provider calls it; with a weight of 0 it is only asked
+    where others fail. `listed` is what the provider says of it, `info` that with administrators' changes."""
+
+    provider: Provider
+    model: str
+    listed: ModelInfo
+    info: ModelInfo
+    weight: float = 1.0
+    terms: Terms = Terms()
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A model under its public name. `upstream_name` is what its provider calls it."""
+    """A model under its public name. `offers` are the enabled ones, in the configured order; there is at least one."""
 
     name: str
-    provider: Provider
-    upstream_name: str
+    offers: Sequence[Offer]
     info: ModelInfo
+    fallbacks: Sequence[str] = ()
+    tags: Sequence[str] = ()
+
+    @property
+    def provider(self) -> Provider:
+        """That of the first offer."""
+        return self.offers[0].provider
+
+    @property
+    def upstream_name(self) -> str:
+        """What that provider calls it."""
+        return self.offers[0].model
+
+
+Key = tuple[str, str, str]
+"""What an offer is told apart by: its provider's name, the provider's name for the model, the public name."""
+
+_NO_ALIASES: Mapping[str, Sequence[Place]] = MappingProxyType({})
 
 
 class Registry:
-    """`aliases` give a public name to a provider's model: name -> (provider, model). They come before listed models."""
+    """`aliases` give public names to providers' models. They come before listed models of the same name."""
 
     def __init__(
         self,
         providers: Sequence[Provider],
         *,
-        aliases: Mapping[str, tuple[str, str]] = _NO_ALIASES,
+        aliases: Mapping[str, Sequence[Place]] = _NO_ALIASES,
+        fallbacks: Mapping[str, Sequence[str]] = MappingProxyType({}),
         default: str | None = None,
     ) -> None:
-        # The demonstration never stands before a real model.
-        self._providers = {p.name: p for p in sorted(providers, key=lambda provider: provider.name == _DEMO)}
+        self._configured = list(providers)
+        self._added: list[Provider] = []
+        self._inactive: frozenset[str] = frozenset()
         self._aliases = aliases
+        self._fallbacks = fallbacks
+        # A price that is given for an alias is the model's, also where it is named otherwise.
+        self._prices: dict[tuple[str, str], Prices] = {}
+        for place in (place for places in aliases.values() for place in places):
+            if place.prices is not None:
+                self._prices.setdefault((place.provider, place.model), place.prices)
         self._default = default
         self._lists: dict[str, Sequence[ModelInfo]] = {}
+        self._restored: dict[str, Sequence[ModelInfo]] = {}
+        self._terms: Mapping[Key, Terms] = {}
+        self._names: Mapping[str, NameTerms] = {}
         self._failing: set[str] = set()
         self._entries: dict[str, Entry] = {}
         self._qualified: dict[str, Entry] = {}
+        self._offers: dict[str, list[Offer]] = {}
         self._rebuild()
+
+    @property
+    def providers(self) -> Sequence[Provider]:
+        """Those that are asked, the demonstration last: it never stands before a real model."""
+        found = [one for one in (*self._configured, *self._added) if one.name not in self._inactive]
+        return sorted(found, key=lambda provider: provider.name == _DEMO)
+
+    @property
+    def configured(self) -> Sequence[Provider]:
+        """Those that stand in the operator's settings, active or not."""
+        return self._configured
+
+    @property
+    def lists(self) -> Mapping[str, Sequence[ModelInfo]]:
+        """What each provider that has answered offers, by its name."""
+        return self._lists
+
+    @property
+    def offers(self) -> Mapping[str, Sequence[Offer]]:
+        """All offers by public name, disabled ones too."""
+        return self._offers
 
     async def refresh(self) -> None:
         """Asks every provider for its models, all at once. One that fails keeps its last list. Never raises."""
-        await asyncio.gather(*(self._refresh_one(provider) for provider in self._providers.values()))
+        await asyncio.gather(*(self._refresh_one(provider) for provider in self.providers))
+
+    def restore(self, lists: Mapping[str, Sequence[ModelInfo]]) -> None:
+        """What providers offered when they were last heard, for as long as they have not answered this process."""
+        self._restored = dict(lists)
+        self._rebuild()
+
+    def apply(self, terms: Mapping[Key, Terms], names: Mapping[str, NameTerms], inactive: frozenset[str]) -> None:
+        """What administrators say from now on, and which providers are switched off."""
+        self._terms, self._names, self._inactive = terms, names, inactive
+        self._rebuild()
+
+    async def add(self, providers: Sequence[Provider]) -> None:
+        """These are administrators' providers from now on; those that are gone are closed. What runs with them ends by itself."""
+        gone = [one for one in self._added if all(one is not other for other in providers)]
+        self._added = list(providers)
+        for provider in gone:
+            self._lists.pop(provider.name, None)
+        self._rebuild()
+        await asyncio.gather(*(provider.close() for provider in gone))
 
     def entries(self) -> Sequence[Entry]:
-        """Each public name once, in the configured order."""
+        """Each public name that can be used once, in the configured order."""
         return list(self._entries.values())
 
     def find(self, name: str) -> Entry | None:
-        """By public name or as `provider/model`. Of a name that two providers offer, the first configured one is meant.
+        """By public name or as `provider/model`; None for what is switched off too. Of a name that two providers offer, the
+        first configured one is meant.
 
         A provider whose list has not come yet is given the benefit of the doubt for `provider/model`.
         """
         entry = self._entries.get(name) or self._qualified.get(name)
-        if entry is not None:
+        if entry is not None or name in self._offers:
             return entry
         provider_name, _, model = name.partition("/")
-        provider = self._providers.get(provider_name)
-        if provider is None or not model or provider_name in self._lists:
+        provider = self.provider(provider_name)
+        is_listed = provider_name in self._lists or provider_name in self._restored
+        if provider is None or not model or is_listed:
             return None
-        return Entry(name, provider, model, ModelInfo(name=model))
+        info = self._priced(provider_name, ModelInfo(name=model))
+        return Entry(name, (Offer(provider, model, info, info),), info)
+
+    def is_switched_off(self, name: str) -> bool:
+        """Whether there is such a model that nobody may use at present."""
+        return name in self._offers and name not in self._entries
 
     def provider(self, name: str) -> Provider | None:
-        return self._providers.get(name)
+        """One that is asked."""
+        return next((provider for provider in self.providers if provider.name == name), None)
 
     def suggestions(self, name: str) -> list[str]:
         return difflib.get_close_matches(name[:200], [*self._entries, *self._qualified], _MOST_SUGGESTIONS)
@@ -85,7 +214,7 @@ class Registry:
         return chosen or next(iter(self._entries.values()), None)
 
     async def close(self) -> None:
-        await asyncio.gather(*(provider.close() for provider in self._providers.values()))
+        await asyncio.gather(*(provider.close() for provider in (*self._configured, *self._added)))
 
     async def _refresh_one(self, provider: Provider) -> None:
         try:
@@ -104,17 +233,58 @@ class Registry:
 
     def _rebuild(self) -> None:
         """New dictionaries in one step: a lookup sees the old models or the new ones, nothing between."""
-        entries: dict[str, Entry] = {}
-        qualified: dict[str, Entry] = {}
-        for provider_name, provider in self._providers.items():
-            for info in self._lists.get(provider_name, ()):
-                qualified.setdefault(f"{provider_name}/{info.name}", Entry(info.name, provider, info.name, info))
-        for name, (provider_name, model) in self._aliases.items():
-            if provider_name in self._providers:
-                listed = qualified.get(f"{provider_name}/{model}")
-                info = listed.info if listed else ModelInfo(name=model)
-                entries[name] = Entry(name, self._providers[provider_name], model, info)
-        for entry in qualified.values():
-            entries.setdefault(entry.name, entry)
-        demo_last = sorted(entries.values(), key=lambda entry: entry.provider.name == _DEMO)
-        self._entries, self._qualified = {entry.name: entry for entry in demo_last}, qualified
+        providers = {provider.name: provider for provider in self.providers}
+        listed: dict[tuple[str, str], ModelInfo] = {}
+        for name in providers:
+            for info in self._lists.get(name, self._restored.get(name, ())):
+                listed.setdefault((name, info.name), self._priced(name, info))
+        offers: dict[str, list[Offer]] = {}
+        for name, places in self._aliases.items():
+            for place in places:
+                if place.provider in providers:
+                    info = listed.get((place.provider, place.model)) or ModelInfo(name=place.model)
+                    info = replace(info, prices=place.prices or self._priced(place.provider, info).prices)
+                    offers.setdefault(name, []).append(self._offer(providers[place.provider], name, info, place))
+        for (provider_name, model), info in listed.items():
+            if model not in self._aliases or model not in offers:
+                # Of what several offer the first is meant; the others stand by.
+                place = Place(provider_name, model, weight=0.0 if model in offers else 1.0)
+                offers.setdefault(model, []).append(self._offer(providers[provider_name], model, info, place))
+        qualified = {
+            f"{provider_name}/{model}": entry
+            for (provider_name, model), info in listed.items()
+            if (entry := self._alone(providers[provider_name], model, info)) is not None
+        }
+        entries = [entry for name, found in offers.items() if (entry := self._entry(name, found)) is not None]
+        entries.sort(key=lambda entry: entry.provider.name == _DEMO)
+        self._entries, self._qualified, self._offers = {entry.name: entry for entry in entries}, qualified, offers
+
+    def _offer(self, provider: Provider, name: str, info: ModelInfo, place: Place) -> Offer:
+        terms = self._terms.get((provider.name, place.model, name), Terms())
+        weight = place.weight if terms.weight is None else terms.weight
+        return Offer(provider, place.model, info, changed(info, terms.changes), weight, terms)
+
+    def _alone(self, provider: Provider, model: str, info: ModelInfo) -> Entry | None:
+        """A model that is named together with its provider; None where that one is switched off."""
+        offer = self._offer(provider, model, info, Place(provider.name, model))
+        return Entry(model, (offer,), offer.info) if self._is_enabled(model) and offer.terms.is_enabled else None
+
+    def _entry(self, name: str, offers: Sequence[Offer]) -> Entry | None:
+        enabled = [offer for offer in offers if offer.terms.is_enabled]
+        if not enabled or not self._is_enabled(name):
+            return None
+        said = self._names.get(name, NameTerms())
+        info = changed(enabled[0].info, said.changes)
+        return Entry(name, enabled, info, said.fallbacks or self._fallbacks.get(name, ()), said.tags)
+
+    def _is_enabled(self, name: str) -> bool:
+        return name not in self._names or self._names[name].is_enabled
+
+    def _priced(self, provider_name: str, info: ModelInfo) -> ModelInfo:
+        prices = self._prices.get((provider_name, info.name))
+        return info if prices is None else replace(info, prices=prices)
+
+
+def changed(info: ModelInfo, changes: Mapping[str, object]) -> ModelInfo:
+    """What a provider says of a model, with what administrators have put in the place of some of it."""
+    return msgspec.convert(msgspec.to_builtins(info) | dict(changes), ModelInfo) if changes else info

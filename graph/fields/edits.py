@@ -65,7 +65,7 @@ class EditMutations:
     async def edit_message(self, info: Info, input: Input[EditMessageInput]) -> ForkPayload:
         wanted, new = given(input.generate), new_message(input.content)
         options = wanted.options() if wanted is not None else None
-        found = await edits.edit(info.context.call, input.message_id, new.parts, options, is_plain=new.is_plain)
+        found = await edits.edit(input.call(info), input.message_id, new.parts, options, is_plain=new.is_plain)
         return _forked(info, found)
 
     @resolved("Changes a message where it stands, whoever wrote it.")
@@ -86,7 +86,7 @@ class EditMutations:
     @mendable(ForkPayload)
     async def regenerate_message(self, info: Info, input: Input[RegenerateMessageInput]) -> ForkPayload:
         options = (given(input.options) or GenerateOptions()).options()
-        return _forked(info, await edits.regenerate(info.context.call, input.message_id, options))
+        return _forked(info, await edits.regenerate(input.call(info), input.message_id, options))
 
     @resolved("Takes a message and all that follows off the line; what was there is kept on a branch.")
     @mendable(ForkPayload)
@@ -106,7 +106,7 @@ class EditMutations:
     @mendable(BranchPayload)
     async def create_branch(self, info: Info, input: Input[CreateBranchInput]) -> BranchPayload:
         made = await branches.create(
-            info.context.call, input.conversation_id, input.name, from_item=given(input.from_item)
+            input.call(info), input.conversation_id, input.name, from_item=given(input.from_item)
         )
         return await _branched(info, input.conversation_id, made.branch.name)
 
@@ -128,7 +128,7 @@ class EditMutations:
     async def compare_models(self, info: Info, input: Input[CompareModelsInput]) -> CompareModelsPayload:
         options = (given(input.options) or GenerateOptions()).options()
         found = await compare.start(
-            info.context.call, input.conversation_id, new_message(input.content), input.models, options
+            input.call(info), input.conversation_id, new_message(input.content), input.models, options
         )
         info.context.loaders.forget()
         return CompareModelsPayload(

@@ -37,7 +37,7 @@ class ProjectMutations:
     @resolved("Makes a project.")
     @mendable(ProjectPayload)
     async def create_project(self, info: Info, input: Input[CreateProjectInput]) -> ProjectPayload:
-        row = await projects.create(info.context.call, input.name, given(input.instruction))
+        row = await projects.create(input.call(info), input.name, given(input.instruction))
         return ProjectPayload(project=Project.from_row(row))
 
     @resolved("Changes a project.")

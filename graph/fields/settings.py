@@ -68,7 +68,7 @@ class SettingsMutations:
     @resolved("Adds something that models are to remember of the viewer.")
     @mendable(AddMemoryPayload)
     async def add_memory(self, info: Info, input: Input[AddMemoryInput]) -> AddMemoryPayload:
-        found = await memories.add(info.context.call, input.text)
+        found = await memories.add(input.call(info), input.text)
         info.context.loaders.forget()
         return AddMemoryPayload(memory=Memory.from_memory(found))
 

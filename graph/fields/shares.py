@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Annotated
 
 import strawberry
 
-from engine.events import Delta, Terminal
+from graph.fanout import Told, streamed
 from graph.relay import After, Connection, First, Info, Input, connection, given, resolved
-from graph.types import event as shapes
 from graph.types.conversation import Conversation
-from graph.types.event import GenerationEvent
+from graph.types.event import Audience, GenerationEvent, told
 from graph.types.generation import Generation
 from graph.types.payload import mendable
 from graph.types.share import (
@@ -30,6 +30,7 @@ from graph.types.share import (
 )
 from graph.types.shared import SharedConversation
 from resolvers import forks, shares, viewing
+from resolvers.call import Call
 from resolvers.errors import NotFound
 from resolvers.paging import Window
 
@@ -58,7 +59,7 @@ class ShareMutations:
     @resolved("Makes a link to a conversation, or to one answer in it.")
     @mendable(SharePayload)
     async def share_conversation(self, info: Info, input: Input[ShareConversationInput]) -> SharePayload:
-        row = await shares.create(info.context.call, input.conversation_id, input.share())
+        row = await shares.create(input.call(info), input.conversation_id, input.share())
         info.context.loaders.forget()
         return SharePayload(share=Share.from_row(row))
 
@@ -79,7 +80,7 @@ class ShareMutations:
     @resolved("Copies what a link shows into a conversation of the viewer's own.")
     @mendable(ForkSharePayload)
     async def fork_share(self, info: Info, input: Input[ForkShareInput]) -> ForkSharePayload:
-        row = await forks.create(info.context.call, input.slug)
+        row = await forks.create(input.call(info), input.slug)
         return ForkSharePayload(conversation=Conversation.from_row(row))
 
     @resolved("Tells the owner of a share what somebody thinks of it, not who.")
@@ -91,10 +92,11 @@ class ShareMutations:
 
 @strawberry.type
 class ShareStreams:
-    @resolved(
+    @streamed(
         "The events of a run that writes into what a link shows, for anybody who has the link; ends after the last one, at once "
         "when none is at work, and when the link does.",
-        is_stream=True,
+        GenerationEvent,
+        position="seq",
     )
     async def shared_generation(
         self,
@@ -106,22 +108,18 @@ class ShareStreams:
         after: Annotated[
             int | None, strawberry.argument(description="Only events with a greater number than this one.")
         ] = 0,
-    ) -> AsyncGenerator[GenerationEvent, None]:
+    ) -> AsyncGenerator[Told]:
         call = info.context.call
-        run = await viewing.follow(call, slug, given(id), after or 0)
+        run = await viewing.follow(call, slug, given(id), info.context.resumed(after))
         if run is None:
             return
-        name = strawberry.ID(run.id)
+        name, ended = strawberry.ID(run.id), functools.partial(_ended, call, run)
         async with contextlib.aclosing(run.events) as batches:
             async for batch in batches:
-                for event in batch:
-                    if isinstance(event, Delta):
-                        # Of several answers to one question only the first is told here.
-                        if event.choice == 0:
-                            yield shapes.delta(name, event)
-                    elif isinstance(event, Terminal):
-                        ended = Generation.from_row(await viewing.result(call, run))
-                        # What it cost and where it stands is nobody's business but the owner's.
-                        yield shapes.end(name, event, replace(ended, conversation_id=None, usage=None))
-                    else:
-                        yield shapes.other(name, event)
+                yield await told(name, batch, Audience.VIEWER, ended)
+
+
+async def _ended(call: Call, run: viewing.Run) -> Generation:
+    ended = Generation.from_row(await viewing.result(call, run))
+    # What it cost and where it stands is nobody's business but the owner's.
+    return replace(ended, conversation_id=None, usage=None, cost=None)

@@ -10,6 +10,7 @@ from strawberry.scalars import JSON
 
 from db import models
 from graph.relay import After, Connection, First, Info, Node, connection, given, resolved, shaped
+from graph.types.budget import Budget
 from graph.types.key import ApiKey, ProviderKey
 from graph.types.payload import UserError
 from graph.types.settings import UserSettings
@@ -50,6 +51,11 @@ class User(Node):
     @resolved("What the user prefers; null for anybody but the viewer.")
     async def settings(self, info: Info) -> UserSettings | None:
         return shaped(UserSettings.from_settings, await info.context.loaders.users_settings.load(self.id))
+
+    @resolved("What the user and their API keys may spend; null for anybody but the viewer and administrators.")
+    async def budgets(self, info: Info) -> list[Budget] | None:
+        found = await info.context.loaders.users_budgets.load(self.id)
+        return [Budget.from_standing(standing) for standing in found] if found is not None else None
 
     @classmethod
     def from_row(cls, row: models.User) -> User:

@@ -9,6 +9,7 @@ import strawberry
 from strawberry.scalars import JSON
 
 from db import models
+from graph.fields.usage import UsageAdministration
 from graph.relay import After, Connection, First, Info, Node, connection, given, resolved
 from graph.types.account import Role, User
 from graph.types.payload import UserError
@@ -41,7 +42,7 @@ class AuditRecord(Node):
 
 
 @strawberry.type(description="Administration.")
-class AdminQuery:
+class AdminQuery(UsageAdministration):
     @resolved("All users, the newest first.")
     async def users(
         self,

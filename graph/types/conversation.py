@@ -34,6 +34,7 @@ from graph.types.content import ContentInput, ContentPart, parts
 from graph.types.options import GenerateOptions
 from graph.types.payload import UserError
 from graph.types.project import Project
+from graph.types.repetition import Repeatable
 from resolvers import conversations
 from resolvers.conversations import ABSENT, Change, Filter, Sort, SortKey
 from resolvers.errors import NotFound
@@ -249,7 +250,7 @@ class ConversationConnection(Connection[Conversation]):
 
 
 @strawberry.input(description="A new conversation.")
-class CreateConversationInput:
+class CreateConversationInput(Repeatable):
     title: str | None = strawberry.field(default=strawberry.UNSET, description="Its title: at most 256 characters.")
     metadata: JSON | None = strawberry.field(
         default=strawberry.UNSET, description="The caller's own data: an object of at most 16,384 bytes."
@@ -317,7 +318,7 @@ class CreateConversationPayload:
 
 
 @strawberry.input(description="A message of the user.")
-class SendMessageInput:
+class SendMessageInput(Repeatable):
     conversation_id: strawberry.ID = strawberry.field(description="ID of the conversation.")
     content: list[ContentInput] = strawberry.field(description="The message: 1 to 100 pieces.")
     generate: GenerateOptions | None = strawberry.field(

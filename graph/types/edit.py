@@ -11,10 +11,11 @@ from graph.types.conversation import Conversation, Item, Message, Rating
 from graph.types.generation import Generation
 from graph.types.options import GenerateOptions
 from graph.types.payload import UserError
+from graph.types.repetition import Repeatable
 
 
 @strawberry.input(description="Another message in the place of one.")
-class EditMessageInput:
+class EditMessageInput(Repeatable):
     message_id: strawberry.ID = strawberry.field(description="ID of the message, whoever wrote it.")
     content: list[ContentInput] = strawberry.field(description="The message: 1 to 100 pieces.")
     generate: GenerateOptions | None = strawberry.field(
@@ -33,7 +34,7 @@ class RewriteMessageInput:
 
 
 @strawberry.input(description="Which reply to write anew.")
-class RegenerateMessageInput:
+class RegenerateMessageInput(Repeatable):
     message_id: strawberry.ID = strawberry.field(
         description="ID of the model's message, or of the user's that is to be replied to."
     )
@@ -75,7 +76,7 @@ class ForkPayload:
 
 
 @strawberry.input(description="A new branch.")
-class CreateBranchInput:
+class CreateBranchInput(Repeatable):
     conversation_id: strawberry.ID = strawberry.field(description="ID of the conversation.")
     name: str = strawberry.field(description="Its name: 1 to 100 characters, without a slash.")
     from_item: strawberry.ID | None = strawberry.field(
@@ -106,7 +107,7 @@ class BranchDiff:
 
 
 @strawberry.input(description="A message of the user to several models.")
-class CompareModelsInput:
+class CompareModelsInput(Repeatable):
     conversation_id: strawberry.ID = strawberry.field(description="ID of the conversation.")
     content: list[ContentInput] = strawberry.field(description="The message: 1 to 100 pieces.")
     models: list[str] = strawberry.field(description="Names of 2 to 8 models; the same one may be asked repeatedly.")

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import weakref
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from enum import Enum, auto
 from typing import assert_never
 
 import strawberry
 
 from engine import events
+from engine.ring import Batch
+from graph.fanout import Told
 from graph.types.content import ToolCallPart
-from graph.types.generation import Generation, GenerationError
+from graph.types.generation import Generation, GenerationError, GenerationErrorCode
+
+_NO_TURN = contextlib.nullcontext()
 
 
 @strawberry.interface(description="Something that happened in a run.")
@@ -22,6 +32,17 @@ class GenerationEvent:
 @strawberry.type(description="The run began.")
 class GenerationStarted(GenerationEvent):
     model_name: str = strawberry.field(description="Name of the model that runs.")
+
+
+@strawberry.type(
+    description="The upstream that was asked first has failed before its first word, and another one answers. What has "
+    "begun to be said is never started anew."
+)
+class GenerationRerouted(GenerationEvent):
+    model_name: str = strawberry.field(description="Name of the model that answers.")
+    provider_name: str = strawberry.field(description="Name of the upstream that answers.")
+    is_fallback: bool = strawberry.field(description="Whether that is another model than was asked for.")
+    reason: GenerationErrorCode = strawberry.field(description="Why the one before could not answer.")
 
 
 @strawberry.type(
@@ -72,6 +93,68 @@ class GenerationCancelled(GenerationEvent):
     generation: Generation = strawberry.field(description="The run as it ended.")
 
 
+class Audience(Enum):
+    """Who follows a run: its owner, who is told all of it, or somebody with a link."""
+
+    OWNER = auto()
+    VIEWER = auto()
+
+
+async def told(
+    id: strawberry.ID,
+    batch: Sequence[events.GenerationEvent],
+    audience: Audience,
+    ended: Callable[[], Awaitable[Generation]],
+) -> Told:
+    """The events of a run in the schema's types: the same object for all of an audience that follow the batch.
+
+    `ended` reads the run as it ended, as the audience may see it. It is awaited for the last event alone, and by one
+    follower for all.
+    """
+    if not isinstance(batch, Batch):
+        return await _shaped(id, batch, ended)
+    async with _turn(batch, audience):
+        known = _recalled(batch, audience)
+        if known is None:
+            known = await _shaped(id, batch, ended)
+            # Weakly: every follower holds what it was told last, so at the end of the log, where they all are, it is there
+            # for the next. Kept for the whole ring it would be several times as large as the ring. But nobody holds the
+            # last of all, after which they leave.
+            batch.memo[audience] = known if events.is_terminal(batch[-1]) else weakref.ref(known)
+    return known
+
+
+def _recalled(batch: Batch, audience: Audience) -> Told | None:
+    found = batch.memo.get(audience)
+    known = found() if isinstance(found, weakref.ref) else found
+    return known if isinstance(known, Told) else None
+
+
+def _turn(batch: Batch, audience: Audience) -> AbstractAsyncContextManager[object]:
+    """Only the shaping of a last event waits for anything, so only there do followers have to wait for each other."""
+    if not events.is_terminal(batch[-1]):
+        return _NO_TURN
+    lock = batch.memo.setdefault((audience, asyncio.Lock), asyncio.Lock())
+    assert isinstance(lock, asyncio.Lock)
+    return lock
+
+
+async def _shaped(
+    id: strawberry.ID, batch: Sequence[events.GenerationEvent], ended: Callable[[], Awaitable[Generation]]
+) -> Told:
+    shown: list[GenerationEvent] = []
+    for event in batch:
+        if isinstance(event, events.Delta):
+            # Of several answers to one question only the first is told here.
+            if event.choice == 0:
+                shown.append(delta(id, event))
+        elif isinstance(event, events.Terminal):
+            shown.append(end(id, event, await ended()))
+        else:
+            shown.append(other(id, event))
+    return Told(shown)
+
+
 def delta(id: strawberry.ID, event: events.Delta) -> GenerationEvent:
     match event:
         case events.TextDelta():
@@ -91,10 +174,19 @@ def delta(id: strawberry.ID, event: events.Delta) -> GenerationEvent:
             assert_never(event)
 
 
-def other(id: strawberry.ID, event: events.Started | events.Snapshot) -> GenerationEvent:
+def other(id: strawberry.ID, event: events.Started | events.Rerouted | events.Snapshot) -> GenerationEvent:
     match event:
         case events.Started():
             return GenerationStarted(generation_id=id, seq=event.seq, model_name=event.model)
+        case events.Rerouted():
+            return GenerationRerouted(
+                generation_id=id,
+                seq=event.seq,
+                model_name=event.model,
+                provider_name=event.provider,
+                is_fallback=event.is_fallback,
+                reason=GenerationErrorCode(event.code.value),
+            )
         case events.Snapshot():
             calls = [
                 ToolCallPart(id=strawberry.ID(call.id), name=call.name, arguments=call.arguments)

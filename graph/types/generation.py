@@ -17,6 +17,7 @@ from graph.types import conversation as conversations
 from graph.types.catalog import Model
 from graph.types.payload import UserError
 from resolvers import catalog
+from resolvers.usage import dollars
 
 if TYPE_CHECKING:
     from graph.types.conversation import Conversation
@@ -65,7 +66,7 @@ class GenerationErrorCode(Enum):
 
 @strawberry.enum(description="How far a count can be trusted.")
 class UsageProvenance(Enum):
-    EXACT = strawberry.enum_value("exact", description="The provider said so.")
+    EXACT = strawberry.enum_value("exact", description="The provider said so, or has done nothing.")
     ESTIMATED = strawberry.enum_value("estimated", description="We counted, roughly.")
     UNKNOWN = strawberry.enum_value("unknown", description="Nobody knows; the counts are 0.")
 
@@ -74,7 +75,10 @@ class UsageProvenance(Enum):
 class Usage:
     prompt_tokens: int = strawberry.field(description="Tokens that the model read.")
     completion_tokens: int = strawberry.field(description="Tokens that the model wrote.")
-    total_tokens: int = strawberry.field(description="Both together.")
+    cached_tokens: int = strawberry.field(description="Tokens that it read and the provider had kept.")
+    reasoning_tokens: int = strawberry.field(description="Tokens that it wrote to itself.")
+    total_tokens: int = strawberry.field(description="Tokens read and written.")
+    cost: float | None = strawberry.field(description="What they cost in US dollars; null where no price is known.")
     provenance: UsageProvenance = strawberry.field(description="How far the counts can be trusted.")
 
 
@@ -105,6 +109,9 @@ class Generation(Node):
     )
     finish_reason: FinishReason | None = strawberry.field(description="Why the model stopped; null until it has.")
     usage: Usage | None = strawberry.field(description="Tokens it took; null until it has ended.")
+    cost: float | None = strawberry.field(
+        description="What it has cost so far in US dollars; null where no price is known."
+    )
     error: GenerationError | None = strawberry.field(description="Why it failed, when its status is FAILED.")
     created_at: datetime = strawberry.field(description="When it was asked for.")
     finished_at: datetime | None = strawberry.field(description="When it ended; null until it has.")
@@ -132,6 +139,7 @@ class Generation(Node):
             last_seq=row.last_seq,
             finish_reason=FinishReason(row.finish_reason) if row.finish_reason is not None else None,
             usage=_usage(row),
+            cost=dollars(row.cost_nanos),
             error=_error(row),
             created_at=row.created_at,
             finished_at=row.finished_at,
@@ -144,7 +152,10 @@ def _usage(row: models.Generation) -> Usage | None:
     return Usage(
         prompt_tokens=row.prompt_tokens,
         completion_tokens=row.completion_tokens,
+        cached_tokens=row.cached_tokens,
+        reasoning_tokens=row.reasoning_tokens,
         total_tokens=row.prompt_tokens + row.completion_tokens,
+        cost=dollars(row.cost_nanos),
         provenance=UsageProvenance(row.usage_provenance),
     )
 

@@ -8,6 +8,7 @@ import strawberry
 
 from graph.relay import given
 from graph.types.content import ContentInput
+from graph.types.repetition import Repeatable
 from resolvers.generations import OnDisconnect as Ownership
 from resolvers.generations import Options
 
@@ -52,7 +53,7 @@ class GenerateOptions:
 
 
 @strawberry.input(description="A question to a model, outside any conversation.")
-class GenerateInput:
+class GenerateInput(Repeatable):
     content: list[ContentInput] = strawberry.field(description="The question: 1 to 100 pieces.")
     options: GenerateOptions | None = strawberry.field(default=strawberry.UNSET, description="How to run the model.")
 

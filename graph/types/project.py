@@ -9,6 +9,7 @@ import strawberry
 from db import models
 from graph.relay import Node, given, or_absent
 from graph.types.payload import UserError
+from graph.types.repetition import Repeatable
 from resolvers.conversations import ABSENT
 from resolvers.projects import Change
 
@@ -36,7 +37,7 @@ class Project(Node):
 
 
 @strawberry.input(description="A new project.")
-class CreateProjectInput:
+class CreateProjectInput(Repeatable):
     name: str = strawberry.field(description="Its name: 1 to 120 characters.")
     instruction: str | None = strawberry.field(
         default=strawberry.UNSET, description="What models are told first: at most 32,768 characters."

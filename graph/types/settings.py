@@ -9,6 +9,7 @@ import strawberry
 from strawberry.scalars import JSON
 
 from graph.types.payload import UserError
+from graph.types.repetition import Repeatable
 from resolvers import memories
 from resolvers.settings import Settings
 
@@ -160,7 +161,7 @@ class UpdateSettingsInput:
 
 
 @strawberry.input(description="Something to remember.")
-class AddMemoryInput:
+class AddMemoryInput(Repeatable):
     text: str = strawberry.field(description="What is to be remembered: 1 to 500 characters.")
 
 

@@ -14,6 +14,7 @@ from graph.relay import Info, Node, given, resolved, shaped
 # As a module, because the two refer to each other.
 from graph.types import conversation as conversations
 from graph.types.payload import UserError
+from graph.types.repetition import Repeatable
 from resolvers import shares
 from resolvers.shares import NewShare
 
@@ -73,7 +74,7 @@ class Share(Node):
 
 
 @strawberry.input(description="A link to make.")
-class ShareConversationInput:
+class ShareConversationInput(Repeatable):
     conversation_id: strawberry.ID = strawberry.field(description="ID of the conversation.")
     item_id: strawberry.ID | None = strawberry.field(
         default=strawberry.UNSET, description="ID of the one answer to show; all of the branch by default."
@@ -123,7 +124,7 @@ class RevokeShareInput:
 
 
 @strawberry.input(description="A link to go on from.")
-class ForkShareInput:
+class ForkShareInput(Repeatable):
     slug: str = strawberry.field(description="Secret of the link.")
 
 

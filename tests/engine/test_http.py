@@ -17,7 +17,7 @@ from tests.scripted_upstream import EVENTS, Move, ScriptedUpstream, piece, respo
 
 pytestmark = pytest.mark.anyio
 
-HASTY = Timeouts(connect=0.2, first_byte=0.2, idle=0.05)
+HASTY = Timeouts(connect=0.2, first_byte=0.2, idle=0.05, whole=0.2)
 
 
 @pytest.fixture
@@ -94,13 +94,47 @@ async def test_connection_is_not_accepted_in_time(hasty: HttpClient) -> None:
     assert (error.code, error.is_retryable) == (ErrorCode.TIMEOUT, True)
 
 
-@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"], ids=["no head", "no body"])
+async def first_byte(client: HttpClient, upstream: ScriptedUpstream) -> None:
+    stream = await client.open_stream(upstream.base_url, b"{}", {})
+    try:
+        await stream.read()
+    finally:
+        stream.close()
+
+
+NO_BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+
+
+@pytest.mark.parametrize("head", [b"", NO_BODY], ids=["no head", "no body"])
 async def test_first_byte_does_not_come_in_time(hasty: HttpClient, upstream: ScriptedUpstream, head: bytes) -> None:
+    upstream.answer(head, asyncio.Event())
+    with fail_after(5), pytest.raises(UpstreamError) as caught:
+        await first_byte(hasty, upstream)
+    assert (caught.value.code, caught.value.is_retryable) == (ErrorCode.TIMEOUT, True)
+    with fail_after(1):
+        await upstream.left.wait()
+
+
+async def test_first_byte_is_waited_for_from_the_asking_on(upstream: ScriptedUpstream) -> None:
+    patient, late = HttpClient(Timeouts(first_byte=1)), asyncio.Event()
+    upstream.answer(late, NO_BODY, asyncio.Event())
+    began = asyncio.get_running_loop().time()
+    asyncio.get_running_loop().call_later(0.8, late.set)
+    with fail_after(5), pytest.raises(UpstreamError):
+        await first_byte(patient, upstream)
+    await patient.close()
+    assert asyncio.get_running_loop().time() - began < 1.5
+
+
+@pytest.mark.parametrize("head", [b"", NO_BODY, NO_BODY + b"x"], ids=["no head", "no body", "half a body"])
+async def test_answer_in_one_piece_is_not_whole_in_time(upstream: ScriptedUpstream, head: bytes) -> None:
+    hasty = HttpClient(Timeouts(whole=0.2))
     upstream.answer(head, asyncio.Event())
     error = await failure(hasty, upstream.base_url)
     assert (error.code, error.is_retryable) == (ErrorCode.TIMEOUT, True)
     with fail_after(1):
         await upstream.left.wait()
+    await hasty.close()
 
 
 async def test_next_byte_does_not_come_in_its_shorter_time(upstream: ScriptedUpstream) -> None:
@@ -145,6 +179,14 @@ async def test_endless_explanation_of_a_refusal_is_not_read_to_its_end(
     http: HttpClient, upstream: ScriptedUpstream
 ) -> None:
     upstream.answer(b"HTTP/1.1 400 Bad\r\nConnection: close\r\n\r\n" + b"x" * (1 << 20), asyncio.Event())
+    assert (await failure(http, upstream.base_url)).code is ErrorCode.INVALID_REQUEST
+
+
+async def test_explanation_of_a_refusal_that_never_ends_is_not_waited_for(
+    http: HttpClient, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.http._REFUSAL_SECONDS", 0.05)
+    upstream.answer(b"HTTP/1.1 400 Bad\r\nContent-Length: 99\r\n\r\n{", asyncio.Event())
     assert (await failure(http, upstream.base_url)).code is ErrorCode.INVALID_REQUEST
 
 

@@ -10,6 +10,7 @@ import pytest
 from anyio import fail_after
 
 from engine.events import FinishReason, Provenance, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from engine.prices import Prices, per_token
 from engine.providers.base import ChatRequest, Credential, Finish, ModelInfo
 from engine.providers.openai import OpenAIProvider
 from engine.vault import Secret
@@ -104,6 +105,18 @@ async def test_every_kind_of_delta_is_passed_through(provider: OpenAIProvider, u
     ]
     assert received.finishes == [Finish(FinishReason.LENGTH, 1), Finish(FinishReason.TOOL_CALLS)]
     assert received.usage == Usage(3, 2, cached_tokens=1, provenance=Provenance.EXACT)
+
+
+async def test_count_that_tells_nothing_is_none_and_one_too_large_is_cut(
+    provider: OpenAIProvider, upstream: ScriptedUpstream
+) -> None:
+    bills: list[dict[str, object]] = [{}, {"prompt_tokens": None}, {"prompt_tokens": 0, "completion_tokens": 0}]
+    bills.append({"prompt_tokens": 1 << 53, "completion_tokens": 1})
+    for bill in bills:
+        upstream.answer(EVENTS, piece("Hi", "stop") + event({"choices": [], "usage": bill}) + DONE)
+    found = [(await receive(provider)).usage for _ in bills]
+    nothing, most = Usage(provenance=Provenance.EXACT), Usage((1 << 31) - 1, 1, provenance=Provenance.EXACT)
+    assert found == [None, None, nothing, most]
 
 
 async def test_answer_in_one_piece_has_all_choices_and_its_body(
@@ -230,6 +243,34 @@ async def test_models_are_listed_with_what_is_known(provider: OpenAIProvider, up
         ]
         assert await provider.models() == [ModelInfo("bare")]
     assert [asked.path for asked in upstream.asked] == ["/v1/models", "/v1/models"]
+
+
+@pytest.mark.parametrize(
+    ("pricing", "prices"),
+    [
+        ({"prompt": "0.00000015", "completion": "0.0000006"}, per_token(1.5e-7, 6e-7)),
+        (
+            {"prompt": "0.000003", "completion": "0.000015", "input_cache_read": "0.0000003", "image": "0.0048"},
+            per_token(3e-6, 1.5e-5, 3e-7),
+        ),
+        ({"prompt": "0", "completion": "0", "request": "0"}, Prices(0, 0)),
+        ({"prompt": 1e-6, "completion": 2e-6}, per_token(1e-6, 2e-6)),
+        # Dollars for a million tokens, as others list them, half a price, none, and none that is one.
+        ({"prompt": 3, "completion": 15}, None),
+        ({"prompt": "-1", "completion": "-1"}, None),
+        ({"prompt": "0.000003"}, None),
+        ({"prompt": "free", "completion": True}, None),
+        ({"prompt": "nan", "completion": "inf"}, None),
+        ({"hourly": 0, "input": 0.2, "output": 0.2}, None),
+        ("cheap", None),
+    ],
+)
+async def test_prices_are_read_where_the_upstream_lists_them(
+    provider: OpenAIProvider, upstream: ScriptedUpstream, pricing: object, prices: Prices | None
+) -> None:
+    upstream.answer(response({"data": [{"id": "a", "pricing": pricing}]}))
+    with fail_after(5):
+        assert await provider.models() == [ModelInfo("a", prices=prices)]
 
 
 async def test_own_key_of_a_user_goes_to_its_origin_alone(upstream: ScriptedUpstream, provider: OpenAIProvider) -> None:

@@ -8,6 +8,7 @@ import pytest
 from anyio import fail_after
 
 from engine.events import ErrorCode, FinishReason, Provenance, Usage
+from engine.http import HttpClient
 from engine.providers.base import ChatRequest, Finish, UpstreamError
 from engine.providers.openai import OpenAIProvider
 from tests.engine.received import ASKED, KEY, WHOLE, receive
@@ -168,7 +169,7 @@ async def test_nonsense_in_one_piece_is_refused(
         (404, {}, ErrorCode.MODEL_NOT_FOUND, "The provider does not know this model"),
         (408, {}, ErrorCode.TIMEOUT, "The provider took too long"),
         (418, {}, ErrorCode.PROVIDER_ERROR, "The provider answered with HTTP status 418"),
-        (500, {"error": {"message": "at /srv/secret.py"}}, ErrorCode.PROVIDER_ERROR, "The provider failed"),
+        (501, {"error": {"message": "at /srv/secret.py"}}, ErrorCode.PROVIDER_ERROR, "The provider failed"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("request_", [ASKED, WHOLE], ids=["streamed", "whole"])
@@ -192,6 +193,7 @@ async def test_status_is_named_once_and_tells_no_secret(
     ("status", "code"),
     [
         (429, ErrorCode.RATE_LIMITED),
+        (500, ErrorCode.PROVIDER_ERROR),
         (502, ErrorCode.UNAVAILABLE),
         (503, ErrorCode.UNAVAILABLE),
         (504, ErrorCode.TIMEOUT),
@@ -223,6 +225,30 @@ async def test_long_wait_is_left_to_the_caller(provider: OpenAIProvider, upstrea
     assert received.error is not None
     assert (received.error.code, received.error.retry_after) == (ErrorCode.RATE_LIMITED, 17)
     assert len(upstream.asked) == 1
+
+
+async def test_tries_that_failed_count_in_the_time_for_the_first_byte(upstream: ScriptedUpstream) -> None:
+    http = HttpClient()
+    hasty = OpenAIProvider("scripted", upstream.base_url, KEY, http, backoff=0, patience=1)
+    late = asyncio.Event()
+    upstream.answer(late, response({}, 503))
+    upstream.answer(asyncio.Event())
+    began = asyncio.get_running_loop().time()
+    asyncio.get_running_loop().call_later(0.7, late.set)
+    received = await receive(hasty)
+    await http.close()
+    assert (received.code, len(upstream.asked)) == (ErrorCode.TIMEOUT, 2)
+    assert asyncio.get_running_loop().time() - began < 1.5
+
+
+async def test_wait_that_is_longer_than_what_is_left_is_not_begun(upstream: ScriptedUpstream) -> None:
+    http = HttpClient()
+    hasty = OpenAIProvider("scripted", upstream.base_url, KEY, http, patience=1)
+    upstream.answer(response({}, 429, Retry_After="2"))
+    received = await receive(hasty)
+    await http.close()
+    assert received.error is not None
+    assert (received.code, received.error.retry_after, len(upstream.asked)) == (ErrorCode.RATE_LIMITED, 2, 1)
 
 
 async def test_request_that_is_no_json_is_the_callers_mistake(provider: OpenAIProvider) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 
 import pytest
 import structlog
 from anyio import fail_after
 
 from engine.events import ErrorCode
+from engine.prices import Prices
 from engine.providers import registry as registry_module
 from engine.providers.base import ChatRequest, Chunk, ModelInfo, UpstreamError
 from engine.providers.demo import DemoProvider
-from engine.providers.registry import Registry
+from engine.providers.registry import Place, Registry
 
 pytestmark = pytest.mark.anyio
 
@@ -77,7 +79,9 @@ async def test_name_of_two_providers_means_the_first_and_both_can_be_named_in_fu
 
 async def test_alias_comes_before_a_listed_name() -> None:
     providers = [Listed("a", "m"), Listed("b", "m")]
-    registry = await refreshed(Registry(providers, aliases={"m": ("b", "m"), "hidden": ("a", "x"), "lost": ("c", "x")}))
+    registry = await refreshed(
+        Registry(providers, aliases={"m": [Place("b", "m")], "hidden": [Place("a", "x")], "lost": [Place("c", "x")]})
+    )
     assert names(registry) == ["m", "hidden"]
     assert found(registry, "m") == ("m", "b", "m")
     assert found(registry, "hidden") == ("hidden", "a", "x")
@@ -87,7 +91,7 @@ async def test_alias_comes_before_a_listed_name() -> None:
 
 
 async def test_alias_of_the_demonstration_does_not_make_it_the_default() -> None:
-    registry = await refreshed(Registry([DemoProvider(), Listed("a", "m")], aliases={"eliza": ("demo", "demo")}))
+    registry = await refreshed(Registry([DemoProvider(), Listed("a", "m")], aliases={"eliza": [Place("demo", "demo")]}))
     assert names(registry) == ["m", "eliza", "demo"]
 
 
@@ -165,3 +169,39 @@ async def test_closing_closes_all() -> None:
     providers = [Listed("a"), Listed("b")]
     await Registry(providers).close()
     assert [provider.is_closed for provider in providers] == [True, True]
+
+
+PRICE, OTHER = Prices(1, 2), Prices(3, 4)
+
+
+class Priced(Listed):
+    async def models(self) -> Sequence[ModelInfo]:
+        return [replace(info, prices=OTHER) for info in await super().models()]
+
+
+async def test_price_of_an_alias_is_the_models_whatever_it_is_called() -> None:
+    aliases = {
+        "paid": [Place("one", "model", prices=PRICE)],
+        "resold": [Place("one", "model", prices=OTHER)],
+        "unknown": [Place("one", "free")],
+        "dear": [Place("two", "listed", prices=PRICE)],
+    }
+    registry = Registry([Listed("one", "model", "free"), Priced("two", "listed", "own")], aliases=aliases)
+
+    def prices(*names: str) -> list[Prices | None]:
+        return [entry.info.prices for name in names if (entry := registry.find(name)) is not None]
+
+    # Also before the lists have come.
+    assert prices("paid", "resold", "one/model", "one/free") == [PRICE, OTHER, PRICE, None]
+    await refreshed(registry)
+    assert prices("paid", "resold", "model", "one/model") == [PRICE, OTHER, PRICE, PRICE]
+    assert prices("unknown", "free", "one/free") == [None, None, None]
+    assert prices("dear", "listed", "two/listed") == [PRICE, PRICE, PRICE]
+    assert prices("own", "two/own") == [OTHER, OTHER]
+
+
+async def test_demonstration_costs_nothing() -> None:
+    registry = await refreshed(Registry([DemoProvider()]))
+    entry = registry.find("demo")
+    assert entry is not None
+    assert entry.info.prices == Prices(0, 0)

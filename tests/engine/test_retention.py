@@ -10,7 +10,17 @@ import pytest
 from sqlalchemy import func, select, update
 
 from db.base import Database, now
-from db.models import AuthSession, Cancellation, EventBatch, Generation, RefreshToken, User, Worker
+from db.models import (
+    AuthSession,
+    Cancellation,
+    EventBatch,
+    Generation,
+    IdempotencyKey,
+    RefreshToken,
+    Reservation,
+    User,
+    Worker,
+)
 from engine.events import (
     Cancelled,
     Completed,
@@ -121,7 +131,7 @@ async def test_what_still_runs_keeps_its_events(database: Database) -> None:
         assert await events(database) == before > 0
 
 
-async def test_sign_ins_workers_and_wishes_that_are_over_go(database: Database) -> None:
+async def test_what_is_over_goes(database: Database) -> None:
     long_ago, later = now() - timedelta(days=3), now() + DAY
     async with database.write() as session:
         session.add(User(id="user_1"))
@@ -135,6 +145,10 @@ async def test_sign_ins_workers_and_wishes_that_are_over_go(database: Database) 
                 Worker(id="wrk_new"),
                 Cancellation(generation_id="gen_old", user_id="", created_at=long_ago),
                 Cancellation(generation_id="gen_new", user_id=""),
+                IdempotencyKey(user_id="user_1", key="old", fingerprint="", created_at=long_ago),
+                IdempotencyKey(user_id="user_1", key="new", fingerprint=""),
+                Reservation(generation_id="gen_old", user_id="user_1", amount_nanos=1, expires_at=long_ago),
+                Reservation(generation_id="gen_new", user_id="user_1", amount_nanos=1, expires_at=later),
                 Generation(user_id="user_1", model="m", provider="p", status="running", worker_id="wrk_holder"),
             ]
         )
@@ -155,6 +169,8 @@ async def test_sign_ins_workers_and_wishes_that_are_over_go(database: Database) 
                 (RefreshToken, RefreshToken.id),
                 (Worker, Worker.id),
                 (Cancellation, Cancellation.generation_id),
+                (IdempotencyKey, IdempotencyKey.key),
+                (Reservation, Reservation.generation_id),
             )
         }
     assert left == {
@@ -162,4 +178,6 @@ async def test_sign_ins_workers_and_wishes_that_are_over_go(database: Database) 
         "refresh_tokens": {"rt_new"},
         "workers": {"wrk_holder", "wrk_new"},
         "cancellations": {"gen_new"},
+        "idempotency_keys": {"new"},
+        "reservations": {"gen_new"},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -43,13 +44,20 @@ class Place:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, worker_id: str) -> Iterator[Place]:
     """Each test has a database of its own, which is gone with it."""
+    with stored_at(request, tmp_path, f"loquent_fault_{worker_id}_{os.getpid()}") as found:
+        yield found
+
+
+@contextlib.contextmanager
+def stored_at(request: pytest.FixtureRequest, folder: Path, name: str) -> Iterator[Place]:
+    """A database for the fixture that asks, of the kind that is its parameter. Not while a loop runs."""
     if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "loquent.db")
-        yield Place("sqlite", 1, f"sqlite:///{tmp_path / 'loquent.db'}", {})
+        shutil.copy(request.getfixturevalue("sqlite_template"), folder / "loquent.db")
+        yield Place("sqlite", 1, f"sqlite:///{folder / 'loquent.db'}", {})
         return
     server: URL = request.getfixturevalue("postgresql_server")
     redis_url: str = request.getfixturevalue("redis_url")
-    with services.new_database(server, f"loquent_fault_{worker_id}_{os.getpid()}") as url:
+    with services.new_database(server, name) as url:
         yield Place("postgresql", 2, url.render_as_string(hide_password=False), {"REDIS_URL": redis_url})
 
 

@@ -7,6 +7,7 @@ import contextlib
 import enum
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import anyio
 import strawberry
@@ -16,6 +17,7 @@ from db.base import StorageError
 from engine.events import ErrorCode, Failure
 from graph.context import Context
 from resolvers.errors import (
+    BudgetExceeded,
     Conflict,
     Forbidden,
     GenerationFailed,
@@ -76,6 +78,7 @@ ERRORS: dict[str, Exception] = {
     "unauthenticated": Unauthenticated(),
     "forbidden": Forbidden(),
     "limited": RateLimited(retry_after=3.0),
+    "spent": BudgetExceeded("Nothing is left", resets_at=datetime(2026, 2, 1, tzinfo=UTC)),
     "large": TooLarge("Too large"),
     "away": Unavailable(),
     "failed": GenerationFailed(Failure(ErrorCode.PROVIDER_ERROR, "The model failed")),

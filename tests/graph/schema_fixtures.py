@@ -75,15 +75,17 @@ class Person:
         """The events of a run. Raises RequestError."""
         prepared = OPERATIONS.prepare(Request(query=query, variables={"id": id, **variables}))
         async with aclosing(OPERATIONS.events(prepared, self.call)) as answers:
-            async for answer in answers:
-                yield json.loads(answer)["data"]["generation"]
+            async for some in answers:
+                for answer in some:
+                    yield json.loads(answer)["data"]["generation"]
 
     async def compared(self, query: str, /, **variables: object) -> AsyncGenerator[Answer]:
         """The events of several runs. Raises RequestError."""
         prepared = OPERATIONS.prepare(Request(query=query, variables=variables))
         async with aclosing(OPERATIONS.events(prepared, self.call)) as answers:
-            async for answer in answers:
-                yield json.loads(answer)["data"]["compare"]
+            async for some in answers:
+                for answer in some:
+                    yield json.loads(answer)["data"]["compare"]
 
     async def events(self, id: str, query: str = EVENTS, /, **variables: object) -> list[Answer]:
         """All events of a run, up to its end."""

@@ -25,6 +25,7 @@ def test_every_public_error_is_known_to_the_face() -> None:
         ("unauthenticated", "Sign in to use this", {"code": "UNAUTHENTICATED"}),
         ("forbidden", "Not allowed", {"code": "FORBIDDEN"}),
         ("limited", "Too many requests", {"code": "RATE_LIMITED", "retryAfter": 3.0}),
+        ("spent", "Nothing is left", {"code": "BUDGET_EXCEEDED", "resetsAt": "2026-02-01T00:00:00.000Z"}),
         ("large", "Too large", {"code": "TOO_LARGE"}),
         ("away", "Try again in a moment", {"code": "UNAVAILABLE", "retryAfter": 1.0}),
         ("failed", "The model failed", {"code": "GENERATION_FAILED", "reason": "provider_error"}),

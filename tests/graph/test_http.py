@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from starlette.responses import PlainTextResponse
 
-from graph.asgi import GraphQLApp, negotiate
+from graph.asgi import GraphQLApp
 from graph.limits import Limits
 from resolvers.call import Services
 from tests.graph import sample
@@ -31,30 +31,6 @@ async def test_query_answers_with_the_media_type_that_was_asked_for(client: http
     assert (response.status_code, response.json()) == (200, {"data": {"hello": "world"}})
     assert response.headers["content-type"] == f"{GRJ}; charset=utf-8"
     assert response.headers["vary"] == "Accept"
-
-
-@pytest.mark.parametrize(
-    ("accept", "expected"),
-    [
-        ("", "application/json"),
-        ("*/*", "application/json"),
-        ("application/*", "application/json"),
-        ("application/json", "application/json"),
-        (GRJ, GRJ),
-        (f"{GRJ}, application/json;q=0.9", GRJ),
-        (f"application/json, {GRJ}", GRJ),
-        (f"{GRJ};q=0.4, application/json;q=0.8", "application/json"),
-        (f"{GRJ};q=0, */*;q=0.1", "application/json"),
-        (f"application/json;q=0, {GRJ};q=0", None),
-        ("application/json; charset=iso-8859-1", None),
-        ("APPLICATION/JSON ; Q=0.5", "application/json"),
-        ("application/json;q=x", None),
-        (f"application/json;v=1;q=0.1, {GRJ};v=1;q=0.2", GRJ),
-        ("text/html", None),
-    ],
-)
-def test_media_type_follows_the_weights_of_the_accept_header(accept: str, expected: str | None) -> None:
-    assert negotiate(accept) == expected
 
 
 async def test_query_by_get_answers_and_mutation_by_get_is_not_allowed(client: httpx2.AsyncClient) -> None:

@@ -161,7 +161,6 @@ async def test_stream_of_a_run_that_is_deleted_before_its_end_says_so(
     ann: Person, demo: DemoProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     id = await ann.run(await ann.conversation())
-    await ann.events(id)
 
     async def get(*_: object) -> models.Generation | None:
         return None

@@ -75,7 +75,7 @@ def test_everything_is_described() -> None:
 
 def test_scalars_say_what_specifies_them() -> None:
     scalars = {name for name, type in OWN.items() if isinstance(type, GraphQLScalarType) and type.specified_by_url}
-    assert scalars == {"DateTime", "JSON"}
+    assert scalars == {"BigInt", "DateTime", "JSON"}
 
 
 def test_root_field_without_a_scope_stops_the_start() -> None:

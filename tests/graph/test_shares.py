@@ -46,9 +46,10 @@ subscription($slug: String!, $id: ID, $after: Int) {
   sharedGeneration(slug: $slug, id: $id, after: $after) {
     __typename seq generationId
     ... on TextDelta { text }
-    ... on GenerationCompleted { generation { status text conversationId usage { totalTokens } conversation { id } } }
+    ... on GenerationCompleted { generation { ...Ended } }
   }
-}"""
+}
+fragment Ended on Generation { status text conversationId usage { totalTokens } cost conversation { id } }"""
 
 
 async def share(person: Person, id: str, **input: object) -> Answer:
@@ -69,9 +70,10 @@ async def followed(person: Person, slug: str, **variables: object) -> list[Answe
 async def follow(person: Person, slug: str, **variables: object) -> Any:
     prepared = OPERATIONS.prepare(Request(query=FOLLOW, variables={"slug": slug, **variables}))
     async with aclosing(OPERATIONS.events(prepared, person.call)) as answers:
-        async for answer in answers:
-            found = json.loads(answer)
-            yield found["data"]["sharedGeneration"] if "errors" not in found else found["errors"]
+        async for some in answers:
+            for answer in some:
+                found = json.loads(answer)
+                yield found["data"]["sharedGeneration"] if "errors" not in found else found["errors"]
 
 
 async def test_share_is_made_changed_found_and_revoked_by_its_owner(ann: Person, bob: Person) -> None:
@@ -196,6 +198,7 @@ async def test_stranger_follows_a_run_that_the_share_shows(services: Services, a
                 "text": "Once upon",
                 "conversationId": None,
                 "usage": None,
+                "cost": None,
                 "conversation": None,
             },
         },

@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import select, update
 
 from db.base import Database
-from db.models import ApiKey, AuditRecord, GenerationStatus, ProviderKey, Role
+from db.models import ApiKey, AuditRecord, ProviderKey, Role
+from engine.events import Completed, Failed
 from engine.http import HttpClient
 from engine.providers.demo import DemoProvider
 from engine.providers.openai import OpenAIProvider
@@ -63,9 +64,9 @@ async def sent(call: Call, upstream: ScriptedUpstream) -> str:
     """The key that a completion of this caller carries to the upstream."""
     upstream.answer(response(ANSWER))
     with anyio.fail_after(5):
-        run = await generations.complete(call, "m", HELLO, {}, is_streamed=False, is_tapped=False)
-        await run.ended()
-    assert run.status is GenerationStatus.COMPLETED
+        found = await generations.complete(call, "m", HELLO, {}, is_streamed=False, is_tapped=False)
+        said = await found.whole()
+    assert isinstance(said[-1], Completed)
     return upstream.asked[-1].headers["authorization"].removeprefix("Bearer ")
 
 
@@ -101,11 +102,11 @@ async def test_refused_own_key_is_called_the_callers_own(
 ) -> None:
     await provider_keys.put(ann, "upstream", OWN)
     upstream.answer(response(f'{{"error":"bad key {OWN}"}}'.encode(), status=401))
-    run = await generations.complete(ann, "m", HELLO, {}, is_streamed=False, is_tapped=False)
+    found = await generations.complete(ann, "m", HELLO, {}, is_streamed=False, is_tapped=False)
     with anyio.fail_after(5):
-        await run.ended()
-    assert run.failure is not None
-    assert run.failure.message == "The provider did not accept your own key"
+        end = (await found.whole())[-1]
+    assert isinstance(end, Failed)
+    assert end.failure.message == "The provider did not accept your own key"
 
 
 async def test_key_goes_nowhere_but_to_the_place_that_it_was_given_for(

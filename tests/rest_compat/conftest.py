@@ -24,7 +24,7 @@ from engine.hub import LocalHub
 from engine.log import EventLog
 from engine.providers.base import Provider
 from engine.providers.demo import DemoProvider
-from engine.providers.registry import Registry
+from engine.providers.registry import Place, Registry
 from engine.supervisor import Supervisor
 from engine.vault import Vault
 from resolvers import identity
@@ -94,7 +94,7 @@ async def running(
     database: Database,
     *providers: Provider,
     policy: Policy = OPEN,
-    aliases: dict[str, tuple[str, str]] | None = None,
+    aliases: dict[str, list[Place]] | None = None,
 ) -> AsyncIterator[Site]:
     """A site with these providers and the demo model, which says its words without a pause."""
     demo = DemoProvider(pace=0)

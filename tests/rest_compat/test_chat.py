@@ -226,6 +226,7 @@ async def test_failure_before_the_first_token_is_a_status(site: Site, is_streame
             "message": "It did not work",
             "code": code.value,
             "request_id": answer.headers["x-request-id"],
+            "detail": {"code": code.value, "message": "It did not work"},
         }
 
 

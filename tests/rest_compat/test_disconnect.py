@@ -13,8 +13,8 @@ import anyio
 import pytest
 from starlette.types import Message
 
+from engine import watch
 from engine.events import Cancelled
-from rest_compat import watch
 from tests.rest_compat.conftest import Site
 
 pytestmark = pytest.mark.anyio

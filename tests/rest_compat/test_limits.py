@@ -59,6 +59,7 @@ async def test_too_many_requests_are_refused_and_told_when_to_come_back(limited:
         "message": message,
         "code": "rate_limited",
         "request_id": answer.headers["x-request-id"],
+        "detail": {"code": "rate_limited", "message": message},
     }
     assert 1 <= int(answer.headers["retry-after"]) <= 61
     assert told(answer)[:2] == ["5", "0"]

@@ -35,6 +35,7 @@ def _problem(answer: httpx2.Response) -> tuple[int, str, str | None]:
         "message": found["message"],
         "code": found["code"],
         "request_id": answer.headers["x-request-id"],
+        "detail": {"code": found["code"], "message": found["message"]},
     }
     return answer.status_code, error["code"], error["param"]
 
@@ -196,6 +197,7 @@ def test_every_public_error_has_its_answer() -> None:
         (InvalidInput("m", code="too_long"), 400, "invalid_request_error", "too_long", None),
         (errors.Conflict("m"), 409, "invalid_request_error", "conflict", None),
         (errors.RateLimited("m", retry_after=0.2), 429, "rate_limit_error", "rate_limited", None),
+        (errors.BudgetExceeded("m"), 429, "budget_exceeded", "insufficient_quota", None),
         (errors.TooLarge("m"), 413, "invalid_request_error", "too_large", None),
         (errors.Unavailable("m"), 503, "server_error", "unavailable", None),
         (GenerationFailed(Failure(ErrorCode.INTERNAL, "m")), 500, "server_error", "internal", None),
@@ -217,9 +219,15 @@ def test_error_is_answered_with_status_type_and_code(
         "message": message,
         "code": code,
         "request_id": "req_1",
+        "detail": {"code": code, "message": message},
     }
-    has_wait = status in (429, 503) and not isinstance(error, GenerationFailed)
-    assert wrong.all_headers() == ([(b"retry-after", b"1")] if has_wait else [])
+    if isinstance(error, errors.BudgetExceeded):
+        headers = [(b"x-should-retry", b"false")]
+    elif status in (429, 503) and not isinstance(error, GenerationFailed):
+        headers = [(b"retry-after", b"1")]
+    else:
+        headers = []
+    assert wrong.all_headers() == headers
 
 
 async def test_database_that_is_away_is_a_503_that_says_when_to_come_back(

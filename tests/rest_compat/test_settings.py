@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from db.base import Database
+from engine.providers.registry import Place
 from tests.rest_compat.conftest import Site, running
 
 pytestmark = pytest.mark.anyio
@@ -187,7 +188,7 @@ async def test_settings_reach_the_prompt_before_the_conversation(site: Site) -> 
 
 
 async def test_chosen_model_answers_where_none_is_named_if_there_is_such_a_model(database: Database) -> None:
-    async with running(database, aliases={"mine": ("demo", "demo"), "other": ("demo", "demo")}) as site:
+    async with running(database, aliases={"mine": [Place("demo", "demo")], "other": [Place("demo", "demo")]}) as site:
         body = {"messages": [{"role": "user", "content": "Hi"}]}
 
         async def answering(**more: str) -> str:

@@ -12,6 +12,7 @@ import pytest
 from db.base import Database
 from engine.http import HttpClient
 from engine.providers.openai import OpenAIProvider
+from engine.providers.registry import Place
 from tests.rest_compat.conftest import Site, running
 from tests.scripted_upstream import ScriptedUpstream, response
 
@@ -58,7 +59,7 @@ async def tapped(database: Database, upstream: ScriptedUpstream) -> AsyncIterato
     http = HttpClient()
     provider = OpenAIProvider("up", upstream.base_url, None, http, retries=0)
     upstream.answer(response({"data": [{"id": "theirs"}]}))
-    async with running(database, provider, aliases={"ours": ("up", "theirs")}) as site:
+    async with running(database, provider, aliases={"ours": [Place("up", "theirs")]}) as site:
         yield site
     await http.close()
 

@@ -124,7 +124,8 @@ async def exchange(port: int, sent: bytes) -> Answer:
 
 def refusal(kind: str, code: str, message: str, request_id: str) -> dict[str, object]:
     error = {"message": message, "type": kind, "code": code, "param": None}
-    return {"error": error, "message": message, "code": code, "request_id": request_id}
+    detail = {"code": code, "message": message}
+    return {"error": error, "message": message, "code": code, "request_id": request_id, "detail": detail}
 
 
 def requests(logs: list[EventDict]) -> list[EventDict]:

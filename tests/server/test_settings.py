@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.prices import Prices, per_token
 from server.settings import Settings, SettingsError, load
 
 NO_ADDRESS = "not an address of SQLite or PostgreSQL, such as postgresql://host/name"
@@ -129,6 +130,44 @@ def test_a_model_list_is_read_in_litellms_words(monkeypatch: pytest.MonkeyPatch)
     assert (second.litellm_params.model, second.litellm_params.api_key) == ("demo/demo", None)
 
 
+def test_prices_are_read_where_litellm_has_them() -> None:
+    write(
+        "model_list:\n"
+        "- {model_name: a, litellm_params: {model: openai/a},"
+        " model_info: {input_cost_per_token: 1e-6, output_cost_per_token: 0.000002, cache_read_input_token_cost: 1e-7}}\n"
+        "- {model_name: b, litellm_params: {model: openai/b, input_cost_per_token: 0, output_cost_per_token: 0},"
+        " model_info: {input_cost_per_token: 1e-6}}\n"
+        "- {model_name: c, litellm_params: {model: openai/c}}\n"
+    )
+    settings, warnings = load()
+    prices = [model.prices for model in settings.model_list]
+    assert prices == [per_token(1e-6, 2e-6, 1e-7), Prices(0, 0), None]
+    assert warnings == []
+
+
+def test_what_a_model_says_in_vain_is_told() -> None:
+    write(
+        "model_list:\n"
+        "- {model_name: a, litellm_params: {model: openai/a, rpn: 6}, model_info: {mode: chat}, tags: [x]}\n"
+        "- {model_name: b, litellm_params: {model: openai/b}, model_info: {input_cost_per_token: 1e-6}}\n"
+    )
+    assert load()[1] == [
+        "loquent.yaml: model_list: a: tags has no effect",
+        "loquent.yaml: model_list: a: litellm_params.rpn has no effect",
+        "loquent.yaml: model_list: a: model_info.mode has no effect",
+        "loquent.yaml: model_list: b: half a price is none; give input_cost_per_token and output_cost_per_token",
+    ]
+
+
+def test_price_for_a_million_tokens_is_not_taken_for_that_of_one() -> None:
+    write("model_list: [{model_name: a, litellm_params: {model: openai/b, input_cost_per_token: 3}}]")
+    with pytest.raises(SettingsError) as raised:
+        load()
+    assert str(raised.value) == (
+        "model_list.0.litellm_params.input_cost_per_token: Input should be less than or equal to 0.01"
+    )
+
+
 def test_a_faulty_model_is_named_by_its_place() -> None:
     write("model_list: [{model_name: a, litellm_params: {model: openai/b, api_key: os.environ/NO_SUCH_KEY}}]")
     with pytest.raises(SettingsError) as raised:
@@ -137,11 +176,26 @@ def test_a_faulty_model_is_named_by_its_place() -> None:
 
 
 def test_what_has_no_effect_is_said() -> None:
-    write("prot: 1\nlitellm_settings: {}\n")
+    write("prot: 1\nguardrails: []\nlitellm_settings: {drop_params: true}\n")
     assert load()[1] == [
         "loquent.yaml: prot has no effect; did you mean port?",
-        "loquent.yaml: litellm_settings has no effect",
+        "loquent.yaml: guardrails has no effect",
+        "loquent.yaml: litellm_settings.drop_params has no effect",
     ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "fallbacks: [{a: [b, c]}]",
+        "router_settings: {fallbacks: [{a: [b, c]}]}",
+        "litellm_settings: {fallbacks: [{a: [b, c]}]}",
+    ],
+)
+def test_fallbacks_are_read_where_litellm_has_them(content: str) -> None:
+    write(content)
+    settings, warnings = load()
+    assert (settings.fallbacks, warnings) == (({"a": ("b", "c")},), [])
 
 
 @pytest.mark.parametrize(

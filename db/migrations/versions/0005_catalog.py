@@ -59,7 +59,7 @@ def upgrade() -> None:
         sa.Column("requests_per_minute", sa.Integer(), nullable=True),
         sa.Column("tokens_per_minute", sa.Integer(), nullable=True),
         sa.Column("tags", DOCUMENT, nullable=False),
-        sa.Column("weight", sa.Double(), nullable=False),
+        sa.Column("weight", sa.Double(), nullable=True),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("updated_at", MOMENT, nullable=False),
         sa.ForeignKeyConstraint(

@@ -1,0 +1,146 @@
+"""The catalogue: providers, what they serve, and the names that users know. Changes of it are told to all processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, delete, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from db.base import ReadSession, WriteSession, new_id, now
+from db.models import CatalogModel, ProviderModel, ProviderRecord
+
+TOPIC = "catalogue"
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """The whole catalogue, as every process keeps it in memory."""
+
+    providers: Sequence[ProviderRecord]
+    models: Sequence[ProviderModel]
+    names: Sequence[CatalogModel]
+
+
+def announce(session: WriteSession) -> None:
+    """Has every process read the catalogue anew once this is committed."""
+    session.wakes.append((TOPIC, time.time_ns() // 1000))
+
+
+async def everything(session: ReadSession) -> Everything:
+    return Everything(
+        (await session.scalars(select(ProviderRecord).order_by(ProviderRecord.created_at, ProviderRecord.id))).all(),
+        (await session.scalars(select(ProviderModel).order_by(ProviderModel.created_at, ProviderModel.id))).all(),
+        (await session.scalars(select(CatalogModel).order_by(CatalogModel.created_at, CatalogModel.id))).all(),
+    )
+
+
+async def provider(session: ReadSession, id_or_name: str) -> ProviderRecord | None:
+    """By its id, else by its name."""
+    return await session.scalar(
+        select(ProviderRecord).where(or_(ProviderRecord.id == id_or_name, ProviderRecord.name == id_or_name))
+    )
+
+
+async def providers(session: ReadSession) -> Sequence[ProviderRecord]:
+    return (await session.scalars(select(ProviderRecord).order_by(ProviderRecord.name))).all()
+
+
+async def delete_provider(session: WriteSession, id: str) -> None:
+    """With all that it serves; the names stay, for what administrators have said of them."""
+    await session.execute(
+        delete(ProviderRecord).where(ProviderRecord.id == id).execution_options(synchronize_session=False)
+    )
+
+
+async def provider_model(session: ReadSession, id_or_name: str) -> Sequence[ProviderModel]:
+    """The one with this id, else all with this public name or upstream's name, the oldest first."""
+    rows = await session.scalars(
+        select(ProviderModel)
+        .where(or_(ProviderModel.id == id_or_name, ProviderModel.name == id_or_name, ProviderModel.model == id_or_name))
+        .order_by(ProviderModel.created_at, ProviderModel.id)
+    )
+    return rows.all()
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which provider models; None for whichever. `search` is text in a name."""
+
+    provider_id: str | None = None
+    is_enabled: bool | None = None
+    search: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        found: list[ColumnElement[bool]] = []
+        if self.provider_id is not None:
+            found.append(ProviderModel.provider_id == self.provider_id)
+        if self.is_enabled is not None:
+            found.append(ProviderModel.is_enabled.is_(self.is_enabled))
+        if self.search:
+            found.append(
+                or_(
+                    ProviderModel.name.icontains(self.search, autoescape=True),
+                    ProviderModel.model.icontains(self.search, autoescape=True),
+                )
+            )
+        return found
+
+
+async def provider_models(
+    session: ReadSession, which: Filter, after: str | None, limit: int, offset: int = 0
+) -> Sequence[ProviderModel]:
+    """In the order of their ids; `after` is the id of the last one seen."""
+    query = select(ProviderModel).where(*which.conditions()).order_by(ProviderModel.id).offset(offset).limit(limit)
+    if after is not None:
+        query = query.where(ProviderModel.id > after)
+    return (await session.scalars(query)).all()
+
+
+async def count_provider_models(session: ReadSession, which: Filter) -> int:
+    return await session.scalar(select(func.count()).select_from(ProviderModel).where(*which.conditions())) or 0
+
+
+async def name(session: ReadSession, id: str) -> CatalogModel | None:
+    return await session.get(CatalogModel, id)
+
+
+async def add_missing(
+    session: WriteSession,
+    providers: Sequence[Mapping[str, object]],
+    models: Sequence[Mapping[str, object]],
+    names: Sequence[str],
+) -> None:
+    """Adds what is not there yet; of several processes that do so at once, one does. `models` name their provider's id."""
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    made = dict.fromkeys(("created_at", "updated_at"), now())
+    if providers:
+        rows = [{"id": new_id("prov"), "details": {}, **made, **row} for row in providers]
+        await session.execute(insert(ProviderRecord).on_conflict_do_nothing(), rows)
+    if models:
+        rows = [{"id": new_id("pmdl"), "changes": {}, "tags": [], **made, **row} for row in models]
+        await session.execute(insert(ProviderModel).on_conflict_do_nothing(), rows)
+    if names:
+        rows = [{"id": id, "changes": {}, "tags": [], "fallbacks": [], **made} for id in names]
+        await session.execute(insert(CatalogModel).on_conflict_do_nothing(), rows)
+
+
+async def change_listed(
+    session: WriteSession, changed: Sequence[tuple[str, Mapping[str, object]]], gone: Sequence[str]
+) -> None:
+    """What upstreams say now of these provider models, and which of them they no longer offer."""
+    for id, listed in changed:
+        await _update(session, [id], listed=dict(listed), is_listed=True)
+    if gone:
+        await _update(session, gone, is_listed=False)
+
+
+async def _update(session: WriteSession, ids: Sequence[str], **values: object) -> None:
+    await session.execute(
+        update(ProviderModel)
+        .where(ProviderModel.id.in_(ids))
+        .values(updated_at=now(), **values)
+        .execution_options(synchronize_session=False)
+    )

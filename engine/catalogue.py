@@ -1,0 +1,182 @@
+"""The catalogue of models: what providers offer is kept in the database, and what administrators say of it reaches every
+process's registry, where requests look it up without asking the database."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+import structlog
+
+from db import catalog
+from db.base import Sessions, StorageError
+from db.models import CatalogModel, ProviderModel, ProviderRecord
+from engine.hub import Hub
+from engine.providers.base import ModelInfo, Provider
+from engine.providers.presets import vendor
+from engine.providers.registry import Key, NameTerms, Registry, Terms
+
+_log = structlog.get_logger()
+
+PERIOD = 300.0
+# How long a change that another process has made may take to be seen where no wake-up comes from there.
+POLL = 5.0
+
+# Makes the provider of a row that an administrator has added; None where its key cannot be opened.
+OpenAdded = Callable[[ProviderRecord], Provider | None]
+
+
+class Catalogue:
+    """`run()` keeps it: it asks the providers every PERIOD seconds, and reads the database when something has changed there."""
+
+    def __init__(self, database: Sessions, hub: Hub, registry: Registry, open_added: OpenAdded) -> None:
+        self._database = database
+        self._hub = hub
+        self._registry = registry
+        self._open_added = open_added
+        self._added: dict[str, tuple[ProviderRecord, Provider]] = {}
+        self._reading = asyncio.Lock()
+        self.ids: Mapping[str, str] = {}
+        """The ids of providers, by name."""
+
+    async def run(self, first: asyncio.Event) -> None:
+        """Runs until cancelled; sets `first` once every provider has been asked. The database may go away meanwhile."""
+        clock = asyncio.get_running_loop().time
+        due = 0.0
+        with self._hub.watch(catalog.TOPIC) as watch:
+            while True:
+                heard = watch.number
+                try:
+                    if clock() >= due:
+                        due = clock() + PERIOD
+                        await self.refresh()
+                    else:
+                        await self.read()
+                except StorageError as error:
+                    _log.warning("catalogue not kept", error=str(error))
+                first.set()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(PERIOD if self._hub.is_connected else POLL):
+                        await watch.beyond(heard)
+
+    async def open(self) -> None:
+        """Reads what was known when the last process ended, so that models are there before their providers have answered.
+
+        Raises StorageError.
+        """
+        await self.read()
+
+    async def refresh(self) -> None:
+        """Asks every provider, and stores what is new. Raises StorageError."""
+        await self._registry.refresh()
+        await self._store()
+        await self.read()
+
+    async def read(self) -> None:
+        """Takes over what the database says. Raises StorageError."""
+        async with self._reading:
+            async with self._database.read() as session:
+                found = await catalog.everything(session)
+            await self._apply(found)
+
+    async def _apply(self, found: catalog.Everything) -> None:
+        names = {row.id: row.name for row in found.providers}
+        self.ids = {row.name: row.id for row in found.providers}
+        await self._open([row for row in found.providers if not row.is_configured])
+        lists: dict[str, list[ModelInfo]] = defaultdict(list)
+        terms: dict[Key, Terms] = {}
+        for row in found.models:
+            provider = names[row.provider_id]
+            terms[provider, row.model, row.name] = _terms(row)
+            if row.is_listed and row.name == row.model:
+                lists[provider].append(msgspec.convert(row.listed, ModelInfo))
+        self._registry.restore(lists)
+        inactive = frozenset(row.name for row in found.providers if not row.is_active)
+        self._registry.apply(terms, {row.id: _name_terms(row) for row in found.names}, inactive)
+
+    async def _open(self, rows: Sequence[ProviderRecord]) -> None:
+        """Opens what is new or changed among administrators' providers, and lets go of what is gone."""
+        added: dict[str, tuple[ProviderRecord, Provider]] = {}
+        for row in rows:
+            known = self._added.get(row.id)
+            if known is not None and known[0].updated_at == row.updated_at:
+                added[row.id] = known
+            elif (provider := self._open_added(row)) is not None:
+                added[row.id] = row, provider
+        if added != self._added:
+            self._added = added
+            await self._registry.add([provider for _, provider in added.values()])
+
+    async def _store(self) -> None:
+        """Writes what the database does not know yet. Raises StorageError."""
+        async with self._database.read() as session:
+            found = await catalog.everything(session)
+        known = {row.name for row in found.providers}
+        missing = [_provider_row(one) for one in self._registry.providers if one.name not in known]
+        if missing:
+            async with self._database.write() as session:
+                await catalog.add_missing(session, missing, [], [])
+            async with self._database.read() as session:
+                found = await catalog.everything(session)
+        news = _News(found, self._registry)
+        if news:
+            async with self._database.write() as session:
+                await catalog.add_missing(session, [], news.models, news.names)
+                await catalog.change_listed(session, news.changed, news.gone)
+                catalog.announce(session)
+
+
+class _News:
+    """What providers offer now, beside what the database has of it."""
+
+    def __init__(self, found: catalog.Everything, registry: Registry) -> None:
+        ids = {row.name: row.id for row in found.providers}
+        providers = {row.id: row.name for row in found.providers}
+        rows = {(providers[row.provider_id], row.model, row.name): row for row in found.models}
+        offers = {
+            (offer.provider.name, offer.model, name): offer for name, some in registry.offers.items() for offer in some
+        }
+        names = {row.id for row in found.names}
+        self.names = [name for name in registry.offers if name not in names]
+        self.models: list[Mapping[str, object]] = []
+        self.changed: list[tuple[str, Mapping[str, object]]] = []
+        for key, offer in offers.items():
+            listed: Mapping[str, object] = msgspec.to_builtins(offer.listed, order="deterministic")
+            provider, model, name = key
+            row = rows.get(key)
+            if row is None:
+                self.models.append({"provider_id": ids[provider], "model": model, "name": name, "listed": listed})
+            elif row.listed != listed or not row.is_listed:
+                self.changed.append((row.id, listed))
+        self.gone = [
+            row.id for key, row in rows.items() if row.is_listed and key not in offers and key[0] in registry.lists
+        ]
+
+    def __bool__(self) -> bool:
+        return bool(self.names or self.models or self.changed or self.gone)
+
+
+def _provider_row(provider: Provider) -> Mapping[str, object]:
+    name = provider.name
+    return {"name": name, "vendor": vendor(name.partition("-")[0]) or name, "origin": provider.origin}
+
+
+def _terms(row: ProviderModel) -> Terms:
+    return Terms(
+        id=row.id,
+        is_enabled=row.is_enabled,
+        temperature=row.default_temperature,
+        max_tokens=row.max_tokens,
+        requests_a_minute=row.requests_per_minute or 0,
+        tokens_a_minute=row.tokens_per_minute or 0,
+        weight=row.weight,
+        tags=row.tags,
+        changes=row.changes,
+    )
+
+
+def _name_terms(row: CatalogModel) -> NameTerms:
+    return NameTerms(is_enabled=row.is_enabled, fallbacks=row.fallbacks, tags=row.tags, changes=row.changes)

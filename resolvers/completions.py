@@ -1,0 +1,150 @@
+"""Completions: runs for a client that waits for the answer, as it follows them or comes back to them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from itertools import chain
+
+from db.models import Generation
+from engine.events import (
+    Delta,
+    ErrorCode,
+    Failed,
+    FinishReason,
+    GenerationEvent,
+    ReasoningDelta,
+    Snapshot,
+    Terminal,
+    TextDelta,
+    ToolCallDelta,
+)
+from engine.ring import Batch
+from engine.run import Run
+from engine.transcript import Transcript
+from engine.turn import Tap
+from resolvers import idempotency
+from resolvers.call import Call
+from resolvers.errors import NotFound
+
+# What an upstream says before it has run anything, and the caller is told with a status of 4xx.
+REFUSALS = frozenset(
+    {
+        ErrorCode.CONTEXT_LENGTH_EXCEEDED,
+        ErrorCode.INVALID_REQUEST,
+        ErrorCode.MODEL_NOT_FOUND,
+        ErrorCode.RATE_LIMITED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One run, for the client that waits for it.
+
+    `batches()` is all that it says, from its start, ending after the terminal event; whoever stops to iterate leaves the
+    run. It is to be iterated, or `whole()` awaited, at once: nothing may be waited for before. The lists are shared: read,
+    never change them. `run` is there while it runs in this process, and shortly after.
+    """
+
+    id: str
+    first_model: str
+    first_provider: str
+    created_at: datetime
+    batches: Callable[[], AsyncGenerator[Batch]]
+    run: Run | None
+
+    @property
+    def model(self) -> str:
+        """Who answers. Known for good with the first word: another upstream, or model, may stand in until then."""
+        return self.run.model if self.run is not None else self.first_model
+
+    @property
+    def provider(self) -> str:
+        return self.run.spec.provider.name if self.run is not None else self.first_provider
+
+    @property
+    def fallback_reason(self) -> str | None:
+        """Why another model answers than the one that was asked for; None where that one does."""
+        route = self.run.route if self.run is not None else None
+        if route is None or not route.chosen.is_fallback or route.failure is None:
+            return None
+        return route.failure.message
+
+    async def whole(self) -> list[GenerationEvent]:
+        """All that it says, once it has ended. Leaving meanwhile leaves the run."""
+        if self.run is None or self.run.spec.is_durable:
+            async with contextlib.aclosing(self.batches()) as batches:
+                return [event async for batch in batches for event in batch]
+        with self.run.ownership.viewed():
+            await self.run.ended()
+        return list(chain.from_iterable(self.run.journal.ring.batches))
+
+    @property
+    def tap(self) -> Tap | None:
+        """The upstream's own bytes, where they were asked for and can be had."""
+        return self.run.tap if self.run is not None else None
+
+    @property
+    def finish_reasons(self) -> Mapping[int, FinishReason]:
+        """Why each choice ended, as far as more is known than the last event says."""
+        return self.run.transcript.finish_reasons if self.run is not None else {}
+
+    @property
+    def retry_after(self) -> float | None:
+        """For one that failed, in seconds, where the upstream has said so."""
+        return self.run.retry_after if self.run is not None else None
+
+
+def of_run(call: Call, run: Run) -> Completion:
+    """Of a run that is its client's alone and is kept nowhere."""
+    spec, batches = run.spec, partial(call.services.supervisor.follow, run.spec.id, 0)
+    return Completion(spec.id, spec.model, spec.provider.name, spec.created_at, batches, run)
+
+
+def of_row(call: Call, row: Generation) -> Completion:
+    """Of a run that is stored, wherever it runs. A snapshot of it is told as those deltas that were not told yet."""
+    batches = partial(_told, call, row.id)
+    return Completion(row.id, row.model, row.provider, row.created_at, batches, call.services.supervisor.find(row.id))
+
+
+async def _told(call: Call, id: str) -> AsyncGenerator[Batch]:
+    """Raises NotFound when it is deleted meanwhile. Frees the call's key when the upstream has refused to run the model."""
+    said = Transcript()
+    async with contextlib.aclosing(call.services.supervisor.follow(id, 0)) as batches:
+        async for batch in batches:
+            found = _unfolded(batch, said) if isinstance(batch[0], Snapshot) else batch
+            for event in found:
+                if isinstance(event, Delta):
+                    said.add(event)
+            end = found[-1] if found else None
+            if isinstance(end, Failed) and end.failure.code in REFUSALS and not said.deltas:
+                await idempotency.release(call, {"generation": id})
+            if found:
+                yield found
+            if isinstance(end, Terminal):
+                return
+    raise NotFound("generation", id)
+
+
+def _unfolded(batch: Batch, said: Transcript) -> Batch:
+    """What of a snapshot was not said yet, and what stands behind the snapshot."""
+    snapshot = batch[0]
+    assert isinstance(snapshot, Snapshot), "it stands first"
+    seq, missing = snapshot.seq, Batch()
+    reasoning, text = snapshot.reasoning[len(said.reasoning) :], snapshot.text[len(said.text) :]
+    if reasoning:
+        missing.append(ReasoningDelta(seq, reasoning))
+    if text:
+        missing.append(TextDelta(seq, text))
+    told = {call.index: len(call.arguments) for call in said.tool_calls}
+    for call in snapshot.tool_calls:
+        rest = call.arguments[told.get(call.index, 0) :]
+        if call.index not in told:
+            missing.append(ToolCallDelta(seq, call.index, call.id, call.name, rest))
+        elif rest:
+            missing.append(ToolCallDelta(seq, call.index, arguments=rest))
+    return Batch([*missing, *batch[1:]])
