@@ -40,7 +40,7 @@ class Plan(msgspec.Struct):
     seated: str = ""
     warm_up: float = 0.3
     seconds: float = 1.0
-    patience: float = 0.3
+    patience: float = 0.8
     watched: list[int] = []
 
 
@@ -76,6 +76,11 @@ class Room(load.Tally):
         self._empty -= 1
         if not self._empty:
             self.is_full.set()
+
+    def fail(self, what: str) -> None:
+        super().fail(what)
+        # Nobody need wait for the others.
+        self.is_full.set()
 
     def hear(self, stamp: int) -> None:
         if self.opens <= stamp < self.closes:

@@ -71,6 +71,7 @@ def _grown(plan: Plan, name: str) -> tuple[int, int]:
 def _asked(who: Contender) -> Generator[Plan]:
     """For one socket."""
     plan = Plan("socket", who.port, QUIET, ["{}"], who.token, '"pong"', warm_up=1.0, seconds=0.1, watched=[who.pid])
+    plan.patience = 0.0
     if not who.token:
         plan.asks = [following("idle")]
         yield plan

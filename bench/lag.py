@@ -18,7 +18,7 @@ from bench.wire import BROADCAST, FLOW, RELAY, TRICKLE
 ALONE, MANY, CROWD = 1, 64, 1000
 FLOW_RATE, TRICKLE_RATE = 50, 20
 # Of what should be heard, so much at least; less shows that somebody could not keep up.
-ENOUGH = 0.95
+ENOUGH = 0.9
 POLLED = 1.5
 
 PlanFor = Callable[[int], AbstractContextManager[Plan]]

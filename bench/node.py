@@ -1,4 +1,7 @@
-"""The reference server of graphql-transport-ws on Node, whose packages npm brings into a cache folder once."""
+"""The reference server of graphql-transport-ws on Node, whose packages npm brings into a cache folder once.
+
+Its graphql is the newest of version 16, which was measured to be twice as fast here as 17.
+"""
 
 from __future__ import annotations
 

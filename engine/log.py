@@ -68,7 +68,8 @@ class EventLog:
             return
         events, journal.pending = journal.pending, []
         journal.publish(events)
-        self._wake(journal.generation_id, journal.committed)
+        # Nobody else can read it.
+        self._nearby.wake(journal.generation_id, journal.committed)
 
     def record(self, usage: Mapping[str, object]) -> None:
         """Writes a ledger row with the next commit."""
@@ -220,7 +221,7 @@ class EventLog:
     def lose(self, journal: Journal) -> None:
         """Gives a generation up that is no longer this process's; whoever follows it sees what has become of it."""
         journal.lose()
-        self._wake(journal.generation_id, journal.last_seq + 1)
+        self._nearby.wake(journal.generation_id, journal.last_seq + 1)
 
     def _wake(self, generation_id: str, number: int) -> None:
         self._nearby.wake(generation_id, number)

@@ -10,14 +10,13 @@ import structlog
 
 from db.base import Sessions, StorageError
 from engine import replay
-from engine.hub import Hub
+from engine.hub import SAFETY, Hub
 from engine.ring import Batch, Ring
 
 _log = structlog.get_logger()
 
-# How far followers lag behind another process when no wake-up can come from there, and when one should come but did not.
+# How far followers lag behind another process when no wake-up can come from there.
 POLL = 1.0
-SAFETY = 10.0
 
 
 class Mirror:

@@ -130,7 +130,8 @@ async def _end(session: WriteSession, generation: Generation, seen: LastSeen | N
     usage = _used(generation.prompt_tokens if seen is None else seen.prompt_tokens, said.tokens)
     cost = seen.prices.cost(usage) if seen is not None and seen.prices is not None else None
     end: GenerationEvent = Failed(seq=(events[-1].seq if events else 0) + 1, failure=LOST, usage=usage)
-    moment, attempt = now(), generation.attempt + 1
+    # Not before it began, whatever the clocks of two machines say.
+    moment, attempt = max(now(), generation.created_at), generation.attempt + 1
     await generations.append_batches(
         session,
         [{"generation_id": generation.id, "first_seq": end.seq, "last_seq": end.seq, "payload": encode([end])}],

@@ -30,7 +30,11 @@ _SCOPE = "budgets"
 
 def most(call: Call, entry: Entry, messages: Sequence[ChatMessage], options: Mapping[str, object]) -> int:
     """What a run of the caller's must reserve, in nanos; 0 where there is nothing to reserve."""
-    return reservations.most(entry, messages, options) if call.caller is not None and call.caller.has_budget else 0
+    if call.caller is None or not call.caller.has_budget:
+        return 0
+    others = [found for name in entry.fallbacks if (found := call.services.registry.find(name)) is not None]
+    models = [offer.info for one in (entry, *others) for offer in one.offers]
+    return reservations.most(models, messages, options)
 
 
 async def reserve_alone(call: Call, generation_id: str, amount: int) -> None:

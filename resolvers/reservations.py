@@ -12,8 +12,7 @@ from db.budgets import Standing
 from db.models import Budget, BudgetPeriod, Reservation
 from engine import estimate
 from engine.prices import NANOS
-from engine.providers.base import ChatMessage
-from engine.providers.registry import Entry
+from engine.providers.base import ChatMessage, ModelInfo
 from engine.supervisor import DEADLINE
 from resolvers.errors import BudgetExceeded
 
@@ -21,10 +20,11 @@ from resolvers.errors import BudgetExceeded
 _HOLDS_FOR = timedelta(seconds=2 * DEADLINE)
 
 
-def most(entry: Entry, messages: Sequence[ChatMessage], options: Mapping[str, object]) -> int:
-    """What is to be reserved for a run of somebody with a budget, in nanos; nothing where the model has no price."""
-    prices = entry.info.prices
-    return estimate.most_nanos(prices, messages, options, entry.info.context_length) if prices is not None else 0
+def most(models: Sequence[ModelInfo], messages: Sequence[ChatMessage], options: Mapping[str, object]) -> int:
+    """What is to be reserved for a run of somebody with a budget, in nanos: as much as the dearest of these, of which one will
+    answer, may cost. Nothing for those without a price."""
+    priced = [(model.prices, model.context_length) for model in models if model.prices is not None]
+    return max((estimate.most_nanos(prices, messages, options, length) for prices, length in priced), default=0)
 
 
 async def reserve(

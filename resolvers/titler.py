@@ -98,7 +98,7 @@ class Titler:
 
     async def _started(self, replied: Spec, entry: Entry, request: ChatRequest, spent: Spent | None) -> Run:
         id = new_id("gen")
-        amount = reservations.most(entry, request.messages, request.options) if spent is not None else 0
+        amount = reservations.most([entry.info], request.messages, request.options) if spent is not None else 0
         if spent is not None:
             async with self._database.write() as session:
                 await reservations.reserve(session, spent, id, replied.user_id, replied.credential_id, amount)

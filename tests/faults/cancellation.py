@@ -59,7 +59,7 @@ class _Case:
 
 async def check(world: World, times: int) -> Report:
     """Cancels at all moments, here and elsewhere, each time by the next way."""
-    token, ways = await world.guest(), itertools.cycle(WAYS)
+    token, ways = (await world.person()).token, itertools.cycle(WAYS)
     for _ in range(times):
         for runs, asked in itertools.product(world.seats, world.seats):
             # One after the other, because each is timed.

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 import anyio
 from sqlalchemy import func, select
@@ -22,13 +21,6 @@ from tests.faults.world import PATIENCE, Seat, World, until
 HERE = 1.0
 ELSEWHERE = 2.0
 FOR_EVER = 1_000_000
-PASSWORD = "a password nobody guesses"
-
-
-@dataclass(frozen=True)
-class _Person:
-    email: str
-    token: str
 
 
 async def check(world: World, times: int) -> Report:
@@ -65,7 +57,7 @@ async def check_people(world: World) -> Report:
 
 
 async def _delete_conversation(world: World, runs: Seat, asked: Seat, question: Question) -> None:
-    token = await world.guest()
+    token = (await world.person()).token
     conversation = await world.conversation(runs.direct, token)
     run = await world.send(runs.direct, token, question, conversation)
     what = f"conversation of {run.id}, {'silent' if question.after else 'speaking'}"
@@ -80,7 +72,7 @@ async def _delete_conversation(world: World, runs: Seat, asked: Seat, question: 
 
 async def _delete_person(world: World, runs: Seat) -> None:
     """As an operator does it, beside the servers."""
-    person = await _person(world)
+    person = await world.person()
     questions = [Question(world.mark(), words=FOR_EVER, every=0.02, after=after) for after in (0.0, PATIENCE)]
     ids = [(await world.send(runs.direct, person.token, question)).id for question in questions]
     talks = await _talking(world, questions)
@@ -91,7 +83,7 @@ async def _delete_person(world: World, runs: Seat) -> None:
 
 async def _revoke_key(world: World, runs: Seat, asked: Seat) -> None:
     """What was started with it, in a conversation and for a waiting client, is stopped; what there is stays there."""
-    person = await _person(world)
+    person = await world.person()
     key = await world.ask(asked.direct, person.token, "POST", "/auth/api-keys", {"name": "program"})
     secret = str(key["key"])
     questions = [Question(world.mark(), words=FOR_EVER, every=0.02) for _ in range(2)]
@@ -112,14 +104,6 @@ async def _revoke_key(world: World, runs: Seat, asked: Seat) -> None:
     world.report.check(
         row is not None and row.status == GenerationStatus.CANCELLED, f"key of {run.id}: it is {row and row.status}"
     )
-
-
-async def _person(world: World) -> _Person:
-    email = f"{world.mark()}@example.com"
-    account = {"email": email, "password": PASSWORD}
-    await world.ask(world.first.direct, "", "POST", "/v1/users/register", account)
-    answer = await world.ask(world.first.direct, "", "POST", "/v1/users/login", account)
-    return _Person(email, str(answer["token"]))
 
 
 async def _talking(world: World, questions: Sequence[Question]) -> list[Talk]:

@@ -155,7 +155,8 @@ class _Writer:
 async def check(world: World, kills: int) -> Report:
     """Kills servers so many times while people write, one at a time or all at once."""
     writers = [
-        _Writer(world, number, await world.guest(), random.Random(world.random.random())) for number in range(WRITERS)
+        _Writer(world, number, (await world.person()).token, random.Random(world.random.random()))
+        for number in range(WRITERS)
     ]
     async with anyio.create_task_group() as tasks:
         for writer in writers:

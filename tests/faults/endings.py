@@ -36,7 +36,7 @@ class _Case:
 
 
 async def check_kills(world: World, kills: int) -> Report:
-    token = await world.guest()
+    token = (await world.person()).token
     for _ in range(kills):
         victim = world.any_seat()
         others = [seat for seat in world.seats if seat is not victim] or [victim]
@@ -124,7 +124,7 @@ async def _check_completion(world: World, id: str) -> None:
 
 async def check_freezes(world: World, freezes: int) -> Report:
     """Puts servers to sleep for longer than the others wait, and wakes them up again."""
-    token = await world.guest()
+    token = (await world.person()).token
     for _ in range(freezes):
         victim = world.any_seat()
         others = [seat for seat in world.seats if seat is not victim]
@@ -180,7 +180,7 @@ async def _freeze_alone(world: World, token: str, seat: Seat) -> None:
 
 async def check_locked(world: World, freezes: int) -> Report:
     """Puts a server to sleep in the middle of a transaction, whose locks it takes with it. Only where there are others."""
-    token = await world.guest()
+    token = (await world.person()).token
     victim, other = world.first, world.last
     for _ in range(freezes):
         cases = await _cases(world, token, victim)

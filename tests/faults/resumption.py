@@ -24,7 +24,7 @@ LONGEST_PIECE = 12_000
 async def check(world: World, resumes: int, doors: Sequence[str] = tuple(DOORS)) -> Report:
     """Cuts followers off at least so many times: by a reset, by the end of what they read, after so many bytes, and by their
     own leave."""
-    token, number = await world.guest(), 0
+    token, number = (await world.person()).token, 0
     world.report.figures["resumes"] = 0
     while int(world.report.figures["resumes"]) < resumes and world.report.is_kept:
         run = await world.send(world.any_seat().direct, token, Question(world.mark(), words=WORDS, every=EVERY))

@@ -30,7 +30,7 @@ SETTINGS = {"DRAIN_SECONDS": "20"}
 
 async def check(world: World, streams: int) -> Report:
     """Tells a server to stop under so many streams, half of which end in time; then once more, to stop at once."""
-    seat, token = world.first, await world.guest()
+    seat, token = world.first, (await world.person()).token
     every = min(0.1, _drain(world) / 2 / SHORT)
     async with AsyncExitStack() as stack:
         idle = await stack.enter_async_context(followers.socket(seat.direct, token))
@@ -165,9 +165,10 @@ async def check_rolling(world: World, times: int) -> Report:
     """Restarts all servers, one after the other, under clients who repeat what was not answered and resume what was cut."""
     work, every = asyncio.Event(), _drain(world) / 2 / SHORT
     clients = [
-        Client(world, number, await world.guest(), random.Random(world.random.random())) for number in range(CLIENTS)
+        Client(world, number, (await world.person()).token, random.Random(world.random.random()))
+        for number in range(CLIENTS)
     ]
-    token = await world.guest()
+    token = (await world.person()).token
     runs: list[Follower] = []
     async with anyio.create_task_group() as tasks:
         for client in clients:

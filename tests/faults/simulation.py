@@ -19,11 +19,10 @@ from tests.faults.cancellation import WAYS
 from tests.faults.followers import DOORS, Follower, Refused
 from tests.faults.report import Report
 from tests.faults.talker import Question, spoken
-from tests.faults.world import PATIENCE, Refusal, Seat, World, until
+from tests.faults.world import PATIENCE, Person, Refusal, Seat, World, until
 
 PEOPLE = 3
 LONGEST = 300
-PASSWORD = "a password nobody guesses"
 # How long an operation may take before whoever asked for it gives up, in seconds.
 GIVE_UP = 15.0
 
@@ -42,14 +41,18 @@ class _Run:
 
 @dataclass
 class _Person:
-    email: str
-    token: str
+    """Somebody, and what must be there of theirs. `unsure` are conversations that may have been deleted."""
+
+    who: Person
     runs: list[_Run] = field(default_factory=list)
     conversations: dict[str, set[str]] = field(default_factory=dict)
     """By id, the titles that each may have."""
     deleted: set[str] = field(default_factory=set)
     unsure: set[str] = field(default_factory=set)
-    """Those that may have been deleted."""
+
+    @property
+    def token(self) -> str:
+        return self.who.token
 
 
 @dataclass
@@ -192,7 +195,7 @@ class _Simulation:
     async def _revoke(self) -> None:
         """Signs out, which ends whatever is open under that sign-in but no run, and in again."""
         person, seat = self.random.choice(self.people), await self._awake()
-        old, person.token = person.token, await _token(self.world, seat, person.email)
+        old, person.who.token = person.token, await self.world.token(seat.url, person.who.email)
         await self.world.ask(seat.url, old, "POST", "/auth/logout")
 
     async def _kill(self) -> None:
@@ -224,19 +227,8 @@ class _Simulation:
         seat.standing.signal(signal.SIGCONT)
 
 
-async def _token(world: World, seat: Seat, email: str) -> str:
-    account = {"email": email, "password": PASSWORD}
-    return str((await world.ask(seat.url, "", "POST", "/v1/users/login", account))["token"])
-
-
-async def _person(world: World) -> _Person:
-    email = f"{world.mark()}@example.com"
-    await world.ask(world.first.url, "", "POST", "/v1/users/register", {"email": email, "password": PASSWORD})
-    return _Person(email, await _token(world, world.first, email))
-
-
 async def check(world: World, steps: int) -> Report:
-    people = [await _person(world) for _ in range(PEOPLE)]
+    people = [_Person(await world.person()) for _ in range(PEOPLE)]
     async with anyio.create_task_group() as tasks:
         simulation = _Simulation(world, world.random, people, tasks)
         for _ in range(steps):

@@ -30,6 +30,7 @@ from tests.faults.talker import MODEL, Question, Talker
 
 # For whatever must come sooner or later; how soon is measured by those who care.
 PATIENCE = 60.0
+PASSWORD = "a password nobody guesses"
 
 
 class Clock:
@@ -107,6 +108,12 @@ class Seat:
 
 
 @dataclass
+class Person:
+    email: str
+    token: str
+
+
+@dataclass
 class World:
     """`settings` went to every server. `report` is what this world is for."""
 
@@ -150,9 +157,21 @@ class World:
         return f"m{self._marks}"
 
     async def guest(self) -> str:
-        """The token of somebody new."""
+        """The token of a new guest."""
         answer = await self.ask(self.first.direct, "", "POST", "/auth/guest-login")
         return str(answer["access_token"])
+
+    async def person(self) -> Person:
+        """Somebody who has registered."""
+        email = f"{self.mark()}@example.com"
+        account = {"email": email, "password": PASSWORD}
+        await self.ask(self.first.direct, "", "POST", "/v1/users/register", account)
+        return Person(email, await self.token(self.first.direct, email))
+
+    async def token(self, url: str, email: str) -> str:
+        """Of a new sign-in."""
+        answer = await self.ask(url, "", "POST", "/v1/users/login", {"email": email, "password": PASSWORD})
+        return str(answer["token"])
 
     async def ask(
         self, url: str, token: str, method: str, path: str, body: object = None, **headers: str

@@ -230,6 +230,33 @@ async def test_model_that_costs_nothing_or_has_no_price_may_be_run_without_any_b
         await over(run)
 
 
+class Another(PricedDemo):
+    """The same model elsewhere: it goes before the demonstration."""
+
+    name = "another"
+
+
+async def test_dearest_of_those_who_may_answer_is_reserved_for_and_the_one_who_did_is_paid(database: Database) -> None:
+    dear, gate = Prices(2, 20), asyncio.Event()
+    one, other = Another(), PricedDemo(dear)
+    one.enqueue("a", gate)
+    async with running(database, providers=[one, other]) as services:
+        ann = await spender(services, 10 * AMOUNT)
+        runs = [await complete(ann)]
+        assert await reservations(database) == [(runs[0].spec.id, 2 * AMOUNT)]
+        gate.set()
+        await over(*runs)
+        one.enqueue(UpstreamError(ErrorCode.UNAVAILABLE, "away"))
+        other.enqueue("a")
+        runs.append(await complete(ann))
+        await over(*runs)
+        await settled(services)
+    cheap, instead = await ledger(database)
+    used = [(row.provider, row.prompt_tokens, row.completion_tokens) for row in (cheap, instead)]
+    assert used == [("another", 1, 1), ("demo", 1, 1)]
+    assert (instead.cost_nanos, cheap.cost_nanos) == (2 * (cheap.cost_nanos or 0), 1_000 + 10_000)
+
+
 async def test_whoever_has_no_budget_costs_no_statement(database: Database) -> None:
     sent: list[str] = []
 
