@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, delete, func, or_, select, update
+from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db.base import ReadSession, WriteSession, new_id, now
@@ -35,76 +35,6 @@ async def everything(session: ReadSession) -> Everything:
         (await session.scalars(select(ProviderModel).order_by(ProviderModel.created_at, ProviderModel.id))).all(),
         (await session.scalars(select(CatalogModel).order_by(CatalogModel.created_at, CatalogModel.id))).all(),
     )
-
-
-async def provider(session: ReadSession, id_or_name: str) -> ProviderRecord | None:
-    """By its id, else by its name."""
-    return await session.scalar(
-        select(ProviderRecord).where(or_(ProviderRecord.id == id_or_name, ProviderRecord.name == id_or_name))
-    )
-
-
-async def providers(session: ReadSession) -> Sequence[ProviderRecord]:
-    return (await session.scalars(select(ProviderRecord).order_by(ProviderRecord.name))).all()
-
-
-async def delete_provider(session: WriteSession, id: str) -> None:
-    """With all that it serves; the names stay, for what administrators have said of them."""
-    await session.execute(
-        delete(ProviderRecord).where(ProviderRecord.id == id).execution_options(synchronize_session=False)
-    )
-
-
-async def provider_model(session: ReadSession, id_or_name: str) -> Sequence[ProviderModel]:
-    """The one with this id, else all with this public name or upstream's name, the oldest first."""
-    rows = await session.scalars(
-        select(ProviderModel)
-        .where(or_(ProviderModel.id == id_or_name, ProviderModel.name == id_or_name, ProviderModel.model == id_or_name))
-        .order_by(ProviderModel.created_at, ProviderModel.id)
-    )
-    return rows.all()
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which provider models; None for whichever. `search` is text in a name."""
-
-    provider_id: str | None = None
-    is_enabled: bool | None = None
-    search: str | None = None
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        found: list[ColumnElement[bool]] = []
-        if self.provider_id is not None:
-            found.append(ProviderModel.provider_id == self.provider_id)
-        if self.is_enabled is not None:
-            found.append(ProviderModel.is_enabled.is_(self.is_enabled))
-        if self.search:
-            found.append(
-                or_(
-                    ProviderModel.name.icontains(self.search, autoescape=True),
-                    ProviderModel.model.icontains(self.search, autoescape=True),
-                )
-            )
-        return found
-
-
-async def provider_models(
-    session: ReadSession, which: Filter, after: str | None, limit: int, offset: int = 0
-) -> Sequence[ProviderModel]:
-    """In the order of their ids; `after` is the id of the last one seen."""
-    query = select(ProviderModel).where(*which.conditions()).order_by(ProviderModel.id).offset(offset).limit(limit)
-    if after is not None:
-        query = query.where(ProviderModel.id > after)
-    return (await session.scalars(query)).all()
-
-
-async def count_provider_models(session: ReadSession, which: Filter) -> int:
-    return await session.scalar(select(func.count()).select_from(ProviderModel).where(*which.conditions())) or 0
-
-
-async def name(session: ReadSession, id: str) -> CatalogModel | None:
-    return await session.get(CatalogModel, id)
 
 
 async def add_missing(

@@ -6,14 +6,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 import structlog
 
 from db import catalog
 from db.base import Sessions, StorageError
-from db.models import CatalogModel, ProviderModel, ProviderRecord
+from db.models import CatalogModel, ProviderModel
 from engine.hub import Hub
 from engine.providers.base import ModelInfo, Provider
 from engine.providers.presets import vendor
@@ -25,22 +25,15 @@ PERIOD = 300.0
 # How long a change that another process has made may take to be seen where no wake-up comes from there.
 POLL = 5.0
 
-# Makes the provider of a row that an administrator has added; None where its key cannot be opened.
-OpenAdded = Callable[[ProviderRecord], Provider | None]
-
 
 class Catalogue:
     """`run()` keeps it: it asks the providers every PERIOD seconds, and reads the database when something has changed there."""
 
-    def __init__(self, database: Sessions, hub: Hub, registry: Registry, open_added: OpenAdded) -> None:
+    def __init__(self, database: Sessions, hub: Hub, registry: Registry) -> None:
         self._database = database
         self._hub = hub
         self._registry = registry
-        self._open_added = open_added
-        self._added: dict[str, tuple[ProviderRecord, Provider]] = {}
         self._reading = asyncio.Lock()
-        self.ids: Mapping[str, str] = {}
-        """The ids of providers, by name."""
 
     async def run(self, first: asyncio.Event) -> None:
         """Runs until cancelled; sets `first` once every provider has been asked. The database may go away meanwhile."""
@@ -62,13 +55,6 @@ class Catalogue:
                     async with asyncio.timeout(PERIOD if self._hub.is_connected else POLL):
                         await watch.beyond(heard)
 
-    async def open(self) -> None:
-        """Reads what was known when the last process ended, so that models are there before their providers have answered.
-
-        Raises StorageError.
-        """
-        await self.read()
-
     async def refresh(self) -> None:
         """Asks every provider, and stores what is new. Raises StorageError."""
         await self._registry.refresh()
@@ -76,16 +62,15 @@ class Catalogue:
         await self.read()
 
     async def read(self) -> None:
-        """Takes over what the database says. Raises StorageError."""
+        """Takes over what the database says; what was known when the last process ended too, so that models are there before
+        their providers have answered. Raises StorageError."""
         async with self._reading:
             async with self._database.read() as session:
                 found = await catalog.everything(session)
-            await self._apply(found)
+            self._apply(found)
 
-    async def _apply(self, found: catalog.Everything) -> None:
+    def _apply(self, found: catalog.Everything) -> None:
         names = {row.id: row.name for row in found.providers}
-        self.ids = {row.name: row.id for row in found.providers}
-        await self._open([row for row in found.providers if not row.is_configured])
         lists: dict[str, list[ModelInfo]] = defaultdict(list)
         terms: dict[Key, Terms] = {}
         for row in found.models:
@@ -96,19 +81,6 @@ class Catalogue:
         self._registry.restore(lists)
         inactive = frozenset(row.name for row in found.providers if not row.is_active)
         self._registry.apply(terms, {row.id: _name_terms(row) for row in found.names}, inactive)
-
-    async def _open(self, rows: Sequence[ProviderRecord]) -> None:
-        """Opens what is new or changed among administrators' providers, and lets go of what is gone."""
-        added: dict[str, tuple[ProviderRecord, Provider]] = {}
-        for row in rows:
-            known = self._added.get(row.id)
-            if known is not None and known[0].updated_at == row.updated_at:
-                added[row.id] = known
-            elif (provider := self._open_added(row)) is not None:
-                added[row.id] = row, provider
-        if added != self._added:
-            self._added = added
-            await self._registry.add([provider for _, provider in added.values()])
 
     async def _store(self) -> None:
         """Writes what the database does not know yet. Raises StorageError."""

@@ -11,6 +11,7 @@ import structlog
 
 from db.base import Database, Lanes, StorageError
 from db.migrate import is_current, migrate
+from engine.catalogue import Catalogue
 from engine.feed import Feed
 from engine.fleet import Fleet
 from engine.http import HttpClient, Timeouts
@@ -40,7 +41,6 @@ _log = structlog.get_logger()
 KEY_FILE = "signing-key.pem"
 MASTER_FILE = "master-key"
 MODELS_WAIT = 0.5
-MODELS_PERIOD = 300.0
 FLUSH_WAIT = 5.0
 
 
@@ -62,6 +62,7 @@ class Process:
         self.goodbyes: list[Callable[[], Awaitable[None]]] = []
         signer = TokenSigner.from_file(settings.data / KEY_FILE)
         supervisor, models = Supervisor(self._event_log), registry(settings, self._http)
+        self._catalogue = Catalogue(self._database, self._hub, models)
         self._titler = Titler(self._database, supervisor, models, settings.title_model)
         self.services = Services(
             database=self._database,
@@ -158,16 +159,11 @@ class Process:
     async def _list_models(self) -> None:
         """Waits a moment for the lists of models; a slow upstream must not hold up the start, its list comes later."""
         first = asyncio.Event()
-        self._start("model lists", self._keep_models(first))
+        await self._catalogue.read()
+        self._start("catalogue", self._catalogue.run(first))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(MODELS_WAIT):
                 await first.wait()
-
-    async def _keep_models(self, first: asyncio.Event) -> None:
-        while True:
-            await self.services.registry.refresh()
-            first.set()
-            await asyncio.sleep(MODELS_PERIOD)
 
     def _start(self, name: str, work: Coroutine[object, object, None]) -> None:
         task = asyncio.create_task(work, name=name)

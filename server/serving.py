@@ -24,6 +24,7 @@ from server.settings import Settings, SettingsError, load
 GRACE = 4
 MOST_NAMES = 8
 LARGEST_FRAME = 1_000_000
+BACKLOG = 2048
 START_SECONDS = 60
 UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - names to show, nothing is bound to them here
 
@@ -138,6 +139,8 @@ def _listening(settings: Settings) -> Generator[socket.socket]:
         listener = socket.socket(family, kind, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        # Before anybody is told the address: who comes early stands in line.
+        listener.listen(BACKLOG)
     except OSError as error:
         raise SettingsError(f"HOST, PORT: cannot listen on {settings.host} port {settings.port}: {error}") from error
     with listener:

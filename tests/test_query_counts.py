@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+import engine.catalogue
 import engine.fleet
 import engine.views
 import resolvers.sign_ins
@@ -58,6 +59,7 @@ async def owners(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[list
         # What goes on in the background must not be counted.
         for module in (engine.fleet, engine.views, resolvers.sign_ins):
             patch.setattr(module, "PERIOD", NEVER)
+        patch.setattr(engine.catalogue, "POLL", NEVER)
         async with house(folder, f"sqlite:///{folder / 'loquent.db'}", worker_timeout=300) as found:
             # A credential is looked up once, however long the machine takes.
             now = found.services.sign_ins.moment()

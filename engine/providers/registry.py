@@ -111,7 +111,6 @@ class Registry:
         default: str | None = None,
     ) -> None:
         self._configured = list(providers)
-        self._added: list[Provider] = []
         self._inactive: frozenset[str] = frozenset()
         self._aliases = aliases
         self._fallbacks = fallbacks
@@ -134,13 +133,8 @@ class Registry:
     @property
     def providers(self) -> Sequence[Provider]:
         """Those that are asked, the demonstration last: it never stands before a real model."""
-        found = [one for one in (*self._configured, *self._added) if one.name not in self._inactive]
+        found = [one for one in self._configured if one.name not in self._inactive]
         return sorted(found, key=lambda provider: provider.name == _DEMO)
-
-    @property
-    def configured(self) -> Sequence[Provider]:
-        """Those that stand in the operator's settings, active or not."""
-        return self._configured
 
     @property
     def lists(self) -> Mapping[str, Sequence[ModelInfo]]:
@@ -165,15 +159,6 @@ class Registry:
         """What administrators say from now on, and which providers are switched off."""
         self._terms, self._names, self._inactive = terms, names, inactive
         self._rebuild()
-
-    async def add(self, providers: Sequence[Provider]) -> None:
-        """These are administrators' providers from now on; those that are gone are closed. What runs with them ends by itself."""
-        gone = [one for one in self._added if all(one is not other for other in providers)]
-        self._added = list(providers)
-        for provider in gone:
-            self._lists.pop(provider.name, None)
-        self._rebuild()
-        await asyncio.gather(*(provider.close() for provider in gone))
 
     def entries(self) -> Sequence[Entry]:
         """Each public name that can be used once, in the configured order."""
@@ -214,7 +199,7 @@ class Registry:
         return chosen or next(iter(self._entries.values()), None)
 
     async def close(self) -> None:
-        await asyncio.gather(*(provider.close() for provider in (*self._configured, *self._added)))
+        await asyncio.gather(*(provider.close() for provider in self._configured))
 
     async def _refresh_one(self, provider: Provider) -> None:
         try:

@@ -91,19 +91,17 @@ class Fleet:
             stderr=asyncio.subprocess.STDOUT,
         )
         said = bytearray()
-        pump = asyncio.create_task(_pump(process, said))
-        try:
+        server = Server("", process, said, asyncio.create_task(_pump(process, said)))
+        # At once, so that it ends with the others also when nobody waits for it any longer.
+        self.servers.append(server)
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(START_SECONDS):
-                while (found := _ADDRESS.search(said)) is None and not pump.done():  # noqa: ASYNC110 - its words are awaited
+                while (found := _ADDRESS.search(said)) is None and not server.pump.done():  # noqa: ASYNC110 - its words are awaited
                     await asyncio.sleep(0.02)
-        except TimeoutError:
-            found = None
-        if found is None:
-            if process.returncode is None:
-                process.kill()
-            raise AssertionError("the server did not start:\n" + said.decode(errors="replace"))
-        self.servers.append(Server(found[0].decode(), process, said, pump))
-        return self.servers[-1]
+                if found is not None:
+                    server.url = found[0].decode()
+                    return server
+        raise AssertionError("the server did not start:\n" + said.decode(errors="replace"))
 
     async def close(self) -> None:
         for server in self.servers:
