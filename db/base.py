@@ -30,6 +30,8 @@ OLDEST_CONNECTION = 600
 # wait for a connection that others hold. SQLite has no statements that hang, only a lock that another process may hold.
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 10.0
+# How long a transaction of PostgreSQL may wait for its process. None of ours waits for anything but the database.
+IDLE_SECONDS = 5
 QUEUE_SECONDS = 1.5
 LOCK_SECONDS = 5.0
 # Connections for what must not wait behind requests: the log of what runs, and the heart of a worker.
@@ -245,6 +247,7 @@ class Database:
             connect_args={"timeout": CONNECT_SECONDS, "command_timeout": self._statement_seconds},
             hide_parameters=True,
         )
+        event.listen(engine.sync_engine, "connect", _let_go_of_sleepers)
         event.listen(engine.sync_engine, "checkout", _check_open)
         return engine, engine
 
@@ -307,6 +310,17 @@ class Database:
             await reserved.close()
         for engine in self._engines:
             await engine.dispose()
+
+
+def _let_go_of_sleepers(connection: DBAPIConnection, _record: object) -> None:
+    """The locks of a process that stands still within a transaction must not keep the others from ending what it ran.
+
+    Set once the connection stands and not with it: proxies refuse to start one with a setting that they do not know.
+    """
+    cursor = connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_SECONDS * 1000}")
+    cursor.close()
+    connection.commit()
 
 
 def _check_open(connection: DBAPIConnection, _record: object, _proxy: object) -> None:

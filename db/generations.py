@@ -57,6 +57,14 @@ async def unfinished_in(session: ReadSession, conversation_ids: Sequence[str]) -
     return list(rows)
 
 
+async def unfinished_of(session: ReadSession, credential_id: str) -> list[str]:
+    """The generations that were started with this credential and have not ended."""
+    rows = await session.scalars(
+        select(Generation.id).where(Generation.credential_id == credential_id, Generation.finished_at.is_(None))
+    )
+    return list(rows)
+
+
 async def batches_after(
     session: ReadSession, generation_id: str, after: int, *, limit: int | None = None
 ) -> Sequence[tuple[int, bytes]]:

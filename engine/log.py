@@ -222,6 +222,8 @@ class EventLog:
         """Gives a generation up that is no longer this process's; whoever follows it sees what has become of it."""
         journal.lose()
         self._nearby.wake(journal.generation_id, journal.last_seq + 1)
+        # The others cannot read that number. Without a word they would learn of a deletion only when they look by themselves.
+        self._hub.nudge(journal.generation_id)
 
     def _wake(self, generation_id: str, number: int) -> None:
         self._nearby.wake(generation_id, number)

@@ -134,7 +134,8 @@ class Supervisor:
         # Before anybody can see the end: whoever does may start the next run at once.
         self.let_go(spec.user_id, spec.id)
         run.usage = event.usage = run.used(event)
-        run.status, run.finished_at = _status(event), now()
+        # Never before its beginning, whatever has been done to the clock meanwhile.
+        run.status, run.finished_at = _status(event), max(now(), spec.created_at)
         run.ownership.close()
         if isinstance(event, Failed):
             run.failure = event.failure

@@ -18,7 +18,7 @@ from db import keys
 from db.base import now
 from db.models import ApiKey
 from engine.vault import Secret, VaultError
-from resolvers import audit
+from resolvers import audit, runs
 from resolvers.access import KEYS_WRITE, PUBLIC, READ, SCOPES, SCOPES_OF_ROLE, WRITE, clean_text, require
 from resolvers.call import Call, Services
 from resolvers.caller import Caller, CredentialKind
@@ -139,6 +139,7 @@ async def revoke(call: Call, id: str) -> ApiKey:
     if row is None:
         raise NotFound("API key", id, field="id")
     call.services.sign_ins.forget(credential_id=id)
+    await runs.stop_of_credential(call, caller.user_id, id)
     return row
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from db import generations
 from db.base import now
 from db.models import Generation, GenerationStatus, UsageRecord
+from engine.events import Cancelled
 from engine.fleet import Activity
 from resolvers.access import READ, require
 from resolvers.call import Call
@@ -39,6 +40,20 @@ async def of_user(call: Call, user_id: str, ids: Sequence[str]) -> list[Generati
                 found |= {id: _ended(row) for id, row in billed.items()}
         found = _running_elsewhere(call, user_id, missing) | found
     return [found.get(id) for id in ids]
+
+
+async def stop_of_credential(call: Call, user_id: str, credential_id: str) -> None:
+    """Stops all that this credential of a user's has started, here and in other processes, and waits for none of it."""
+    for run in call.services.supervisor.active():
+        if run.spec.credential_id == credential_id:
+            run.stop(Cancelled())
+    fleet = call.services.fleet
+    if call.services.supervisor.has_neighbours:
+        async with call.read() as session:
+            ids = set(await generations.unfinished_of(session, credential_id))
+        ids |= {one.id for one in fleet.elsewhere() if one.credential_id == credential_id}
+        for id in ids:
+            await fleet.cancel(id, user_id)
 
 
 def _running_elsewhere(call: Call, user_id: str, ids: Sequence[str]) -> dict[str, Generation]:

@@ -74,7 +74,7 @@ PROMISES: Mapping[str, Promise] = {
     "resume": Promise(within(resumption.check), 1000, "resumes"),
     "end": Promise(within(endings.check_kills, DEFAULTS), 100, "kills"),
     "freeze": Promise(within(endings.check_freezes, DEFAULTS), 20, "freezes"),
-    "locks": Promise(within(endings.check_locked, DEFAULTS), 5, "freezes", TOPOLOGIES[1:]),
+    "freeze-locked": Promise(within(endings.check_locked, DEFAULTS), 5, "freezes", TOPOLOGIES[1:]),
     "cancel": Promise(within(cancellation.check), 10, "rounds of all moments and places"),
     "leave": Promise(within(departure.check, departure.SETTINGS), 10, "rounds of all ways to leave"),
     "repeat": Promise(within(repetition.check), 100, "kills"),

@@ -20,6 +20,8 @@ from tests.faults.world import PATIENCE, Seat, World, until
 
 HERE = 1.0
 ELSEWHERE = 2.0
+# How soon those who follow are told that there is nothing left, wherever they are.
+TOLD = 3.0
 FOR_EVER = 1_000_000
 
 
@@ -64,9 +66,15 @@ async def _delete_conversation(world: World, runs: Seat, asked: Seat, question: 
     async with anyio.create_task_group() as tasks:
         for seat in (runs, asked):
             tasks.start_soon(_follow, world, Follower(run.id, token), seat)
-        [talk] = await _talking(world, [question])
+        talks = await _talking(world, [question])
         path = f"/v1/conversations/{conversation}"
-        await _timed(world, [talk], lambda: world.ask(asked.direct, token, "DELETE", path), what, is_here=runs is asked)
+        is_here = runs is asked
+        began = time.monotonic()
+        await _timed(world, talks, lambda: world.ask(asked.direct, token, "DELETE", path), what, is_here=is_here)
+    # By now all who followed have been told as well.
+    took, late = time.monotonic() - began, world.clock.lateness()
+    world.report.worst("worst_told", took)
+    world.report.check(took <= TOLD + late, f"{what}: who followed was told after {took:.2f} s")
     await _check_gone(world, run.id, what)
 
 

@@ -163,7 +163,8 @@ async def _server_sent(method: str, url: str, headers: Mapping[str, str], body: 
     one = _Sent()
     try:
         async with (
-            httpx2.AsyncClient(timeout=SILENCE) as client,
+            # Nobody here shows a certificate, and to load those of the world takes longer than to be answered.
+            httpx2.AsyncClient(timeout=SILENCE, verify=False) as client,
             client.stream(method, url, headers=dict(headers), json=body) as response,
         ):
             if response.status_code != 200:

@@ -38,7 +38,7 @@ def ground(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 async def standing(ground: Place, tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncIterator[World]:
     """Servers for all tests of this file: whoever kills one starts another."""
-    settings = {**departure.SETTINGS, "DRAIN_SECONDS": "2"}
+    settings = {**departure.SETTINGS, "DRAIN_SECONDS": "2", "DATABASE_TIMEOUT": "3"}
     async with world("", ground, tmp_path_factory.mktemp("world"), seed=1, **settings) as found:
         yield found
 
@@ -75,7 +75,6 @@ async def test_deleting_somebody_stops_what_they_run(scene: World) -> None:
     check(await deletion.check_people(scene))
 
 
-@pytest.mark.xfail(reason="runs of a revoked key go on", strict=True)
 async def test_revoking_a_key_stops_what_was_started_with_it(scene: World) -> None:
     check(await deletion.check_keys(scene))
 
@@ -96,7 +95,6 @@ async def test_a_server_that_slept_for_too_long_can_write_nothing(scene: World) 
     check(await endings.check_freezes(scene, 1))
 
 
-@pytest.mark.xfail(reason="PostgreSQL keeps the locks of a process that sleeps", strict=True)
 async def test_a_server_that_sleeps_in_a_transaction_keeps_nobody_waiting(scene: World) -> None:
     if scene.place.size == 1:
         pytest.skip("nobody else is there to wait")
