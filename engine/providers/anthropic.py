@@ -98,7 +98,8 @@ class AnthropicProvider:
         if error.code is ErrorCode.PROVIDER_AUTH and key != self._api_key:
             return UpstreamError(error.code, "The provider did not accept your own key")
         if key and key in error.message:
-            return UpstreamError(error.code, error.message.replace(key, "…"))
+            message = error.message.replace(key, "…")
+            return UpstreamError(error.code, message, is_retryable=error.is_retryable, retry_after=error.retry_after)
         return error
 
 

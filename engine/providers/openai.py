@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
 from engine.events import ErrorCode
-from engine.http import Dropped, HttpClient, Refusal, ResponseStream, Unreachable, origin
+from engine.http import HttpClient, Refusal, ResponseStream, Unreachable, origin
+from engine.providers.attempts import Attempts
 from engine.providers.base import ChatRequest, Chunk, ModelInfo, UpstreamError
 from engine.providers.openai_wire import StreamedAnswer, models_of, whole_answer
 from engine.sse import EventReader, OverlongEvent
@@ -20,9 +20,7 @@ DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
 _Answer = TypeVar("_Answer")
 
-_LONGEST_WAIT = 5.0
 _END_OF_BODY_WAIT = 0.25
-_PASSING_STATUSES = frozenset({429, 500, 502, 503, 504})
 _CANNOT_STREAM_USAGE = ("stream_options", "include_usage")
 
 
@@ -52,8 +50,7 @@ class OpenAIProvider:
         self._models_url = base + "/models"
         self._api_key = (api_key or "").strip()
         self._headers = dict(headers or {})
-        self._retries = retries
-        self._backoff = backoff
+        self._attempts = Attempts(retries, backoff)
         self._patience = http.timeouts.first_byte if patience is None else patience
         self._asks_for_usage = True
 
@@ -119,30 +116,10 @@ class OpenAIProvider:
         return {**self._headers, "Authorization": f"Bearer {key}"} if key else self._headers
 
     async def _retrying(self, attempt: Callable[[float], Awaitable[_Answer]], key: str, within: float) -> _Answer:
-        """Tries again only where no byte of an answer has come, so nothing that was shown is ever repeated.
-
-        All attempts together have `within` so many seconds.
-        """
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + within
-        number = 0
-        while True:
-            try:
-                return await attempt(within)
-            except (Unreachable, Refusal) as error:
-                wait = self._wait(error, number)
-                within = deadline - clock() - wait
-                if number == self._retries or not _is_passing(error) or wait > _LONGEST_WAIT or within <= 0:
-                    raise self._explained(error, key) from error.__cause__
-            await asyncio.sleep(wait)
-            number += 1
-
-    def _wait(self, error: UpstreamError, number: int) -> float:
-        wait: float = error.retry_after or 0.0
-        if isinstance(error, Dropped) and number == 0:
-            return wait
-        jitter = random.uniform(0.5, 1.5)  # noqa: S311 - spreads the attempts of many, guards no secret
-        return max(wait, self._backoff * (1 << number) * jitter)
+        try:
+            return await self._attempts.run(attempt, within)
+        except (Unreachable, Refusal) as error:
+            raise self._explained(error, key) from error.__cause__
 
     def _explained(self, error: UpstreamError, key: str) -> UpstreamError:
         if error.code is ErrorCode.PROVIDER_AUTH and key != self._api_key:
@@ -196,13 +173,6 @@ class _Reading:
             async with asyncio.timeout(_END_OF_BODY_WAIT):
                 while await self._response.read():
                     pass
-
-
-def _is_passing(error: UpstreamError) -> bool:
-    if isinstance(error, Refusal):
-        return error.status in _PASSING_STATUSES
-    # A connection that took too long once would take too long again, and the caller is waiting.
-    return error.code is not ErrorCode.TIMEOUT
 
 
 def _check_is_event_stream(content_type: str) -> None:
