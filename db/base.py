@@ -347,8 +347,8 @@ def _begin(connection: Connection) -> None:
 
 
 # The classes of PostgreSQL's states that say nothing of the statement: connections, rollbacks for the sake of others, too few
-# resources, locks, a server that starts or stops or gave up waiting, and the disk; and a server that only reads for now.
-_PASSING = ("08", "40", "53", "55", "57", "58", "25006")
+# resources, locks, a server that starts or stops or gave up waiting, and the disk; a server that only reads for now, or has let go of who slept.
+_PASSING = ("08", "40", "53", "55", "57", "58", "25006", "25P03")
 
 
 @contextlib.contextmanager

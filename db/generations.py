@@ -6,11 +6,38 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TypedDict
 
-from sqlalchemy import delete, insert, select, tuple_, update
+from sqlalchemy import JSON, Integer, Text, and_, bindparam, cast, delete, func, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db.base import ReadSession, WriteSession, new_id, now
 from db.models import EventBatch, Generation, UsageRecord
+
+# What the writer of the log runs at each commit, and who reads what others write at each wake-up: built once and run past the
+# session's own machinery, which would cost more than the statements do.
+_FENCED = (
+    select(Generation.id)
+    .where(
+        tuple_(Generation.id, Generation.attempt).in_(bindparam("attempts", expanding=True)),
+        Generation.finished_at.is_(None),
+    )
+    .with_for_update(read=True)
+)
+_APPEND = insert(EventBatch)
+# Names of generations and numbers, in one value however many they are, so that it stays one statement.
+_marks = func.json_each(bindparam("marks", type_=JSON)).table_valued("key", "value", name="marks")
+_NEWER = (
+    select(EventBatch.generation_id, EventBatch.payload)
+    .join_from(
+        _marks,
+        EventBatch,
+        and_(
+            EventBatch.generation_id == _marks.c.key,
+            EventBatch.first_seq > cast(cast(_marks.c.value, Text), Integer),
+        ),
+    )
+    .order_by(EventBatch.generation_id, EventBatch.first_seq)
+    .limit(bindparam("most"))
+)
 
 
 class BatchRow(TypedDict):
@@ -78,6 +105,13 @@ async def batches_after(
     return [(last_seq, payload) for last_seq, payload in rows]
 
 
+async def newer_batches(session: ReadSession, marks: Mapping[str, int], most: int) -> Sequence[tuple[str, bytes]]:
+    """The batches that begin past these numbers of their generations, in order, as (generation_id, payload): `most` in all."""
+    connection = await session.connection()
+    rows = await connection.execute(_NEWER, {"marks": marks, "most": most})
+    return [(generation_id, payload) for generation_id, payload in rows]
+
+
 async def last_stored(session: ReadSession, generation_id: str) -> int:
     """The number of the last event in the database, 0 when there is none."""
     last = await session.scalar(
@@ -91,16 +125,14 @@ async def last_stored(session: ReadSession, generation_id: str) -> int:
 
 async def fenced(session: WriteSession, attempts: Sequence[tuple[str, int]]) -> set[str]:
     """Which of these (id, attempt) may still be written, locked until the transaction ends."""
-    found = await session.scalars(
-        select(Generation.id)
-        .where(tuple_(Generation.id, Generation.attempt).in_(attempts), Generation.finished_at.is_(None))
-        .with_for_update(read=True)
-    )
-    return set(found)
+    connection = await session.connection()
+    found = await connection.execute(_FENCED, {"attempts": attempts})
+    return set(found.scalars())
 
 
 async def append_batches(session: WriteSession, rows: Sequence[BatchRow]) -> None:
-    await session.execute(insert(EventBatch), [dict(row) for row in rows])
+    connection = await session.connection()
+    await connection.execute(_APPEND, [dict(row) for row in rows])
 
 
 async def finish(session: WriteSession, id: str, attempt: int, values: Mapping[str, object]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from db import generations
 from db.base import ReadSession, Sessions
 from db.models import Generation, GenerationStatus
@@ -27,6 +29,7 @@ from engine.events import (
 from engine.transcript import Transcript
 
 PAGE = 64
+PAGES = 512
 FAR = 10_000
 
 
@@ -42,6 +45,16 @@ async def events_after(database: Sessions, generation_id: str, after: int) -> li
         batches = await generations.batches_after(session, generation_id, after, limit=PAGE)
     events = [event for _, payload in batches for event in decode(payload)]
     return [event for event in events if event.seq > after] if events and events[0].seq <= after else events
+
+
+async def newer_events(database: Sessions, marks: Mapping[str, int]) -> tuple[dict[str, list[GenerationEvent]], bool]:
+    """What is past these numbers of their generations, each the last of a batch, and whether there may be more already."""
+    async with database.read() as session:
+        batches = await generations.newer_batches(session, marks, PAGES)
+    found: dict[str, list[GenerationEvent]] = {}
+    for generation_id, payload in batches:
+        found.setdefault(generation_id, []).extend(decode(payload))
+    return found, len(batches) == PAGES
 
 
 async def is_over(database: Sessions, generation_id: str, after: int) -> bool:

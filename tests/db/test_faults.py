@@ -18,7 +18,8 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(
-    "state", ["08006", "40001", "40P01", "53300", "55P03", "57014", "57P01", "57P02", "57P03", "58030", "25006"]
+    "state",
+    ["08006", "40001", "40P01", "53300", "55P03", "57014", "57P01", "57P02", "57P03", "58030", "25006", "25P03"],
 )
 async def test_what_passes_by_itself_is_no_fault_of_the_statement(postgresql_database: URL, state: str) -> None:
     database = Database(postgresql_database.render_as_string(hide_password=False))

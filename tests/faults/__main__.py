@@ -16,14 +16,23 @@ from tests import services
 from tests.faults import (
     cancellation,
     children,
+    contained,
     deletion,
     departure,
     durability,
     endings,
+    leaks,
+    locks,
+    overload,
     repetition,
+    restarts,
     resumption,
+    rudeness,
     shutdown,
     simulation,
+    slowness,
+    space,
+    wakeups,
 )
 from tests.faults.conftest import Place
 from tests.faults.report import Report
@@ -79,12 +88,22 @@ PROMISES: Mapping[str, Promise] = {
     "leave": Promise(within(departure.check, departure.SETTINGS), 10, "rounds of all ways to leave"),
     "repeat": Promise(within(repetition.check), 100, "kills"),
     "stop": Promise(within(shutdown.check, shutdown.SETTINGS), 50, "streams"),
+    "stop-twice": Promise(within(shutdown.check_twice, shutdown.SETTINGS), 10, "stops"),
     "roll": Promise(within(shutdown.check_rolling), 10, "restarts of all servers"),
     "workers": Promise(
         within(children.check, children.SETTINGS, servers=1, arguments=children.ARGUMENTS), 10, "kills", TOPOLOGIES[1:]
     ),
     "delete": Promise(within(deletion.check), 10, "rounds of all that can be deleted"),
     "simulate": Promise(within(simulation.check), 300, "steps"),
+    "contain": Promise(contained.check, 1, "rounds of all faults of a model's server"),
+    "restart": Promise(restarts.check, 10, "rounds of all faults of the database", TOPOLOGIES[1:]),
+    "wake": Promise(wakeups.check, 5, "times that Redis comes, sleeps and dies", TOPOLOGIES[1:]),
+    "overload": Promise(overload.check, 20, "seconds of each kind of too much"),
+    "fill": Promise(space.check, 20, "seconds of a full disk"),
+    "lock": Promise(locks.check, 15, "seconds of a locked file", TOPOLOGIES[:1]),
+    "stall": Promise(slowness.check, 10, "clients by each door that stop to read"),
+    "leak": Promise(leaks.check, 2000, "runs and clients that leave"),
+    "rude": Promise(rudeness.check, 3, "rounds of all that no client should do"),
 }
 
 

@@ -138,12 +138,12 @@ async def _cancelled(world: World, token: str, case: _Case, id: str, question: Q
     answers = await asyncio.gather(*(cancel(world, case.asked.direct, token, id) for _ in range(times)))
     with anyio.fail_after(PATIENCE):
         await talk.has_ended.wait()
-    took = talk.left_at - began
+    took = talk.left_at - began if talk.left_at else PATIENCE
     world.report.worst("worst_here" if case.is_here else "worst_elsewhere", took)
     late = world.clock.lateness()
     world.report.worst("worst_lateness", late)
     allowed = (HERE if case.is_here else ELSEWHERE) + late
-    world.report.check(talk.left_at and took <= allowed, f"{id} ({case}): the model was left after {took:.2f} s")
+    world.report.check(took <= allowed, f"{id} ({case}): the model was left after {took:.2f} s")
     return list(answers)
 
 

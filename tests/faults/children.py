@@ -50,17 +50,18 @@ async def _kill_child(world: World) -> None:
     """What it ran is lost, what others run is not, and soon there are as many as before."""
     token = (await world.person()).token
     runs = [await _begin(world, token, words=100) for _ in range(6)]
-    victim, before = world.random.choice(_children(world)), await world.workers()
+    children, before = _children(world), await world.workers()
     began = time.monotonic()
-    victim.kill()
+    world.random.choice(children).kill()
     world.report.count("kills")
 
     async def has_come() -> bool:
         return not await world.workers() <= before
 
     await until(has_come)
-    world.report.check(len(_children(world)) == len(before), f"there are {len(_children(world))} workers")
     world.report.worst("worst_replaced", time.monotonic() - began)
+    count = len(_children(world))
+    world.report.check(count == len(children), f"of {len(children)} workers there are {count}")
     async with anyio.create_task_group() as tasks:
         for run in runs:
             tasks.start_soon(_follow, world, run)

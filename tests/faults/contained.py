@@ -6,7 +6,8 @@ import asyncio
 import json
 import statistics
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
@@ -21,9 +22,9 @@ from tests.faults.wrecks import Wreck, Yard, yard
 
 HASTY = {
     "UPSTREAM_CONNECT_TIMEOUT": "1",
-    "UPSTREAM_FIRST_BYTE_TIMEOUT": "3",
+    "UPSTREAM_FIRST_BYTE_TIMEOUT": "2.5",
     "UPSTREAM_IDLE_TIMEOUT": "1",
-    "UPSTREAM_ANSWER_TIMEOUT": "3",
+    "UPSTREAM_ANSWER_TIMEOUT": "2.5",
 }
 PATIENT = {
     "UPSTREAM_CONNECT_TIMEOUT": "5",
@@ -37,7 +38,7 @@ RETRIES = 4.0
 # For so long nobody asks a provider that has failed five times in a row.
 REST = 5.0
 CROWD = 40
-PROBES = 20
+PROBES = 12
 ROOM = 12
 
 _SEND = """
@@ -56,7 +57,7 @@ class _Trial:
     world: World
     yard: Yard
     token: str
-    deadlines: dict[str, str]
+    deadlines: Mapping[str, str]
     client: httpx2.AsyncClient
     wreck: Wreck
 
@@ -154,6 +155,7 @@ class _Neighbours:
     world: World
     yard: Yard
     client: httpx2.AsyncClient
+    has_rest: bool
 
     async def _ask(self, model: str, text: str) -> tuple[int, float]:
         """The status, and how long it took."""
@@ -186,22 +188,34 @@ class _Neighbours:
         report.worst("worst_open", took)
         report.check((status, self.yard.total(dead)) == (502, asked), f"a dead provider was asked again, {status}")
         report.check(took < 0.5, f"what is known to be dead was told after {took:.2f} s")
+        if not self.has_rest:
+            return
         await asyncio.sleep(REST)
         probe = asyncio.create_task(self._ask(dead, "once it has rested"))
         await until(lambda: self.yard.total(dead) == asked + 1)
         await probe
 
 
-async def check(place: Place, folder: Path, *, seed: int = 1, is_patient: bool = False) -> Report:
-    """All wrecks before all faces; with the default deadlines if there is time for that."""
-    deadlines = PATIENT if is_patient else HASTY
+async def check(place: Place, folder: Path, size: int, seed: int = 1, more: Mapping[str, str] = {}) -> Report:
+    """So many rounds of all wrecks before all faces, with the default deadlines; and what they do to others."""
+    return await _check(place, folder, size, seed, {**PATIENT, **more}, has_rest=True)
+
+
+async def check_hasty(place: Place, folder: Path, size: int, seed: int = 1, more: Mapping[str, str] = {}) -> Report:
+    """The same with short deadlines, but for how a breaker closes again: it takes its time."""
+    return await _check(place, folder, size, seed, {**HASTY, **more}, has_rest=False)
+
+
+async def _check(
+    place: Place, folder: Path, size: int, seed: int, deadlines: Mapping[str, str], *, has_rest: bool
+) -> Report:
     async with yard() as found:
         dead = found.wrecks["mute"]
         found.wrecks = {**found.wrecks, "dead": Wreck("dead", dead.answers, dead.code, dead.status, within=dead.within)}
         configuration = folder / "wrecks.yaml"
         configuration.write_text(yaml.safe_dump(found.configuration()))
-        settings = {**place.environment, **deadlines, "LOQUENT_CONFIG": str(configuration)}
-        async with world("contained", replace(place, environment=settings), folder, seed=seed) as servers:
+        settings = {**deadlines, "LOQUENT_CONFIG": str(configuration)}
+        async with world("contained", place, folder, seed=seed, **settings) as servers:
             token = await servers.guest()
             async with _client(token) as client:
                 wrecks = [one for one in found.wrecks.values() if one.name != "dead"]
@@ -209,9 +223,12 @@ async def check(place: Place, folder: Path, *, seed: int = 1, is_patient: bool =
                 # Those that take long begin first; not all at once, because what is slow is to be the wreck and not the machine.
                 trials.sort(key=lambda trial: -trial.within)
                 # Apart from them, because it compares how fast answers are.
-                await _Neighbours(servers, found, client).run()
+                await _Neighbours(servers, found, client, has_rest).run()
                 room = asyncio.Semaphore(ROOM)
-                await asyncio.gather(*(trial.run(room) for trial in trials))
+                for _ in range(size):
+                    await asyncio.gather(*(trial.run(room) for trial in trials))
+                    # What was asked so often in a row that it counts as dead is asked again after its rest.
+                    await asyncio.sleep(REST if has_rest else 0)
             return servers.report
 
 

@@ -51,11 +51,11 @@ async def _leave_completion(world: World, seat: Seat, *, is_streamed: bool, word
 async def _check_left(world: World, talk: Talk, left_at: float, what: str) -> None:
     with anyio.move_on_after(PATIENCE):
         await talk.has_ended.wait()
-    took = talk.left_at - left_at
+    took = talk.left_at - left_at if talk.left_at else PATIENCE
     late = world.clock.lateness()
     world.report.worst("worst_left", took)
     world.report.worst("worst_lateness", late)
-    world.report.check(talk.left_at and took <= SOON + late, f"{what}: the model was left after {took:.2f} s")
+    world.report.check(took <= SOON + late, f"{what}: the model was left after {took:.2f} s")
 
 
 async def _check_place(world: World, seat: Seat, token: str, left_at: float, what: str) -> None:

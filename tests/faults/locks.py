@@ -8,8 +8,8 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
@@ -99,9 +99,9 @@ class _Writers:
         self.world.report.check(set(texts) <= {*self.written, *self.refused}, "there is what nobody wrote")
 
 
-async def check(place: Place, folder: Path, seconds: int, *, seed: int = 1) -> Report:
+async def check(place: Place, folder: Path, seconds: int, seed: int = 1, more: Mapping[str, str] = {}) -> Report:
     """Two servers on one file, which somebody else locks for so long."""
-    async with world("locks", replace(place, size=2), folder, seed=seed) as servers:
+    async with world("locks", place, folder, 2, seed=seed, **more) as servers:
         token = await servers.guest()
         async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=60) as client:
             conversation = await servers.conversation(servers.first.direct, token)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,8 +13,8 @@ import anyio
 import httpx2
 
 from tests.faults.report import Report
-from tests.faults.talker import MODEL, Question
-from tests.faults.world import PATIENCE, Refusal, World, until
+from tests.faults.talker import MODEL, Question, spoken
+from tests.faults.world import PATIENCE, Refusal, Seat, World, until
 
 CLIENTS = 5
 # So many ask for the same thing at the same time, each until there is an answer.
@@ -24,12 +25,14 @@ PAUSE = 0.05
 
 @dataclass
 class _Deed:
-    """Something that was asked for under a key. `answers` are the ids that were answered with, or why it came to nothing."""
+    """Something that was asked for under a key. `answers` are the ids that were answered with, or why it came to nothing;
+    `heard` is what was said in whole streams."""
 
     key: str
     path: str
     question: Question | None = None
     answers: list[tuple[str, ...]] = field(default_factory=list)
+    heard: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -45,7 +48,7 @@ class Client:
 
     async def work_on(self, until_done: asyncio.Event) -> None:
         while not until_done.is_set():
-            work = self.random.choice((self._create, self._say, self._say, self._ask, self._complete))
+            work = self.random.choice((self._create, self._say, self._say, self._ask, self._complete, self._listen))
             await work(f"client {self.number} asks {len(self.deeds)}")
 
     async def _create(self, key: str) -> None:
@@ -70,6 +73,12 @@ class Client:
         messages = [{"role": "user", "content": str(question)}]
         await self._do(_Deed(key, "/v1/chat/completions", question), {"model": MODEL, "messages": messages})
 
+    async def _listen(self, key: str) -> None:
+        question = Question(self.world.mark(), words=10 * WORDS, every=0.02)
+        messages = [{"role": "user", "content": str(question)}]
+        body = {"model": MODEL, "messages": messages, "stream": True}
+        await self._do(_Deed(key, "/v1/chat/completions", question), body)
+
     async def _do(self, deed: _Deed, body: Mapping[str, object]) -> None:
         self.deeds.append(deed)
         async with anyio.create_task_group() as tasks:
@@ -77,27 +86,53 @@ class Client:
                 tasks.start_soon(self._until_answered, deed, body)
 
     async def _until_answered(self, deed: _Deed, body: Mapping[str, object]) -> None:
+        attempt = self._hear if "stream" in body else self._get
         with anyio.move_on_after(PATIENCE):
             while True:
                 await until(lambda: self.world.standing)
-                seat = self.random.choice(self.world.standing)
-                try:
-                    answer = await self.world.ask(
-                        seat.url, self.token, "POST", deed.path, body, idempotency_key=deed.key
-                    )
-                except httpx2.TransportError:
-                    self.world.report.count("unanswered")
-                    await asyncio.sleep(PAUSE)
-                    continue
-                except Refusal as refusal:
-                    if refusal.status == 503 and "worker_lost" not in str(refusal):
-                        await asyncio.sleep(PAUSE)
-                        continue
-                    deed.answers.append((str(refusal),) if refusal.status != 503 else ("lost",))
+                answer = await attempt(self.random.choice(self.world.standing), deed, body)
+                if answer is not None:
+                    deed.answers.append(answer)
                     return
-                deed.answers.append(("id", *(str(answer.get(name)) for name in ("id", "generation_id", "created"))))
-                return
+                await asyncio.sleep(PAUSE)
         self.world.report.faults.append(f"{deed.key}: there was no answer")
+
+    async def _get(self, seat: Seat, deed: _Deed, body: Mapping[str, object]) -> tuple[str, ...] | None:
+        """The answer; None when there is none for now."""
+        try:
+            answer = await self.world.ask(seat.url, self.token, "POST", deed.path, body, idempotency_key=deed.key)
+        except httpx2.TransportError:
+            self.world.report.count("unanswered")
+            return None
+        except Refusal as refusal:
+            return _refused(refusal.status, str(refusal))
+        return "id", *(str(answer.get(name)) for name in ("id", "generation_id", "created"))
+
+    async def _hear(self, seat: Seat, deed: _Deed, body: Mapping[str, object]) -> tuple[str, ...] | None:
+        """The same of a stream, which is to be heard from its start."""
+        headers = {"Authorization": f"Bearer {self.token}", "Idempotency-Key": deed.key}
+        said = id = ""
+        try:
+            async with (
+                httpx2.AsyncClient(timeout=PATIENCE, verify=False) as client,
+                client.stream("POST", seat.url + deed.path, json=body, headers=headers) as response,
+            ):
+                if not response.is_success:
+                    return _refused(response.status_code, (await response.aread()).decode())
+                async for line in response.aiter_lines():
+                    data = line.removeprefix("data: ")
+                    if data == "[DONE]":
+                        deed.heard.append(said)
+                        return "id", id
+                    chunk = json.loads(data) if line.startswith("data: ") else {}
+                    if "error" in chunk:
+                        return _refused(503, data)
+                    for choice in chunk.get("choices", ()):
+                        id, said = chunk["id"], said + (choice["delta"].get("content") or "")
+        except httpx2.TransportError:
+            pass
+        self.world.report.count("unanswered")
+        return None
 
     async def check(self, url: str) -> None:
         report = self.world.report
@@ -105,6 +140,8 @@ class Client:
             report.check(len(set(deed.answers)) == 1, f"{deed.key} at {deed.path} was answered by {deed.answers}")
             report.check({answer[0] for answer in deed.answers} <= {"id", "lost"}, f"{deed.key} came to {deed.answers}")
             if deed.question is not None:
+                wanted = spoken(deed.question.words)
+                report.check(set(deed.heard) <= {wanted}, f"{deed.key}: of {wanted!r} was heard {deed.heard}")
                 talks = self.world.talker.about(deed.question.mark)
                 report.check(len(talks) <= 1, f"{deed.key}: the model was asked {len(talks)} times")
         found = await self.world.ask(url, self.token, "GET", "/v1/conversations?limit=1")
@@ -124,6 +161,13 @@ class Client:
         self.world.report.check(
             found["total"] == wanted, f"{id}: {wanted} items were asked for, there are {found['total']}"
         )
+
+
+def _refused(status: int, said: str) -> tuple[str, ...] | None:
+    """What it means: try again (None), it came to nothing for good, or, to be seen by whoever checks, something else."""
+    if status != 503:
+        return (f"{status} {said}",)
+    return ("lost",) if "worker_lost" in said else None
 
 
 async def check(world: World, kills: int) -> Report:

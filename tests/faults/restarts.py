@@ -31,8 +31,10 @@ ALLOWANCE = 5.0
 EVERY = 0.02
 FAULTS = ("restart", "reset", "deafness", "hole")
 # What a run is given for each fault, in seconds.
-RECOVERY = 2.0
+RECOVERY = 1.5
 DEAFNESS = 0.3
+LONG_HOLE, SHORT_HOLE = 15.0, 1.5
+DEFAULTS = {"DATABASE_TIMEOUT": "10", "WORKER_TIMEOUT": "12"}
 _WATCH = "subscription { conversationEvents { conversationId } }"
 _LIST = "{ conversations(first: 5) { edges { node { id } } } }"
 # What no server may have said: that it or another was taken for dead, or that it did not know what went wrong.
@@ -244,17 +246,26 @@ class _Trial:
             return ""
 
 
-async def check(place: Place, folder: Path, times: int, *, seed: int = 1, is_patient: bool = False) -> Report:
-    """So many times each fault; with the default timeouts, and each by itself, if there is time for that."""
-    statement, hole = (10.0, 15.0) if is_patient else (1.0, 2.0)
+async def check(place: Place, folder: Path, times: int, seed: int = 1, more: Mapping[str, str] = {}) -> Report:
+    """So many times each fault, each by itself and with the default timeouts."""
+    return await _check(place, folder, times, seed, {**DEFAULTS, **more}, is_patient=True)
+
+
+async def check_hasty(place: Place, folder: Path, times: int, seed: int = 1, more: Mapping[str, str] = {}) -> Report:
+    """So many times all faults, one after the other."""
+    return await _check(place, folder, times, seed, {"DATABASE_TIMEOUT": "1", **more}, is_patient=False)
+
+
+async def _check(
+    place: Place, folder: Path, times: int, seed: int, settings: Mapping[str, str], *, is_patient: bool
+) -> Report:
+    statement = float(settings["DATABASE_TIMEOUT"])
+    hole = LONG_HOLE if is_patient else SHORT_HOLE
     with private_postgres(folder) as postgres:
         async with FaultProxy("127.0.0.1", postgres.port).running() as door:
             url = postgres.url.set(port=door.listening).render_as_string(hide_password=False)
-            settings = {**place.environment, "DATABASE_TIMEOUT": f"{statement:g}"}
-            if is_patient:
-                settings["WORKER_TIMEOUT"] = "12"
-            where = replace(place, address=url, environment=settings)
-            async with world("restarts", where, folder, seed=seed) as servers:
+            where = replace(place, address=url)
+            async with world("restarts", where, folder, seed=seed, **settings) as servers:
                 token, idler = await servers.guest(), await servers.guest()
                 headers = {"Authorization": f"Bearer {token}"}
                 async with httpx2.AsyncClient(headers=headers, timeout=60) as client:

@@ -29,7 +29,7 @@ SETTINGS = {"DRAIN_SECONDS": "20"}
 
 
 async def check(world: World, streams: int) -> Report:
-    """Tells a server to stop under so many streams, half of which end in time; then once more, to stop at once."""
+    """Tells a server to stop under so many streams, half of which end in time."""
     seat, token = world.first, (await world.person()).token
     every = min(0.1, _drain(world) / 2 / SHORT)
     async with AsyncExitStack() as stack:
@@ -58,7 +58,6 @@ async def check(world: World, streams: int) -> Report:
     world.report.count("streams", streams)
     seat.server = None
     await seat.start()
-    await _stop_twice(world, seat, token)
     return world.report
 
 
@@ -140,25 +139,37 @@ async def _check_runs(world: World, runs: list[Follower]) -> None:
         report.check(len(bills) == 1, f"{run.id}: there are {len(bills)} bills")
 
 
-async def _stop_twice(world: World, seat: Seat, token: str) -> None:
-    run = await _begin(world, seat, token, 0, is_short=False)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_follow, run, "socket", seat.direct, {})
-        await until(lambda: run.last)
+async def check_twice(world: World, times: int) -> Report:
+    """Tells a server to stop, and then to stop at once."""
+    seat, token = world.first, (await world.person()).token
+    for _ in range(times):
+        run = await _begin(world, seat, token, 0, is_short=False)
         server = seat.standing
-        server.signal(signal.SIGTERM)
-        await until(lambda: b"draining" in server.said)
-        world.clock.lateness()
-        began = time.monotonic()
-        server.signal(signal.SIGTERM)
-        with anyio.move_on_after(PATIENCE):
-            await server.process.wait()
-        took, late = time.monotonic() - began, world.clock.lateness()
-        tasks.cancel_scope.cancel()
-    world.report.worst("worst_second", took)
-    world.report.check(took <= 2 * AT_ONCE + late, f"told twice, it took {took:.1f} s to leave")
-    seat.server = None
-    await seat.start()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_follow, run, "socket", seat.direct, {})
+            await _heard(run)
+            server.signal(signal.SIGTERM)
+            await _drains(server)
+            world.clock.lateness()
+            began = time.monotonic()
+            server.signal(signal.SIGTERM)
+            with anyio.move_on_after(PATIENCE):
+                await server.process.wait()
+            took, late = time.monotonic() - began, world.clock.lateness()
+            tasks.cancel_scope.cancel()
+        world.report.worst("worst_second", took)
+        world.report.check(took <= 2 * AT_ONCE + late, f"told twice, it took {took:.1f} s to leave")
+        seat.server = None
+        await seat.start()
+    return world.report
+
+
+async def _heard(run: Follower) -> None:
+    await until(lambda: run.last)
+
+
+async def _drains(server: Server) -> None:
+    await until(lambda: b"draining" in server.said)
 
 
 async def check_rolling(world: World, times: int) -> Report:

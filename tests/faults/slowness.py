@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,7 +30,7 @@ LOSS = 1.0
 MEGABYTE = 1 << 20
 # As of a distant machine: small packets, and little room for them. On this machine megabytes would fit in between otherwise.
 SEGMENT, ROOM = 536, 4096
-_HANDSHAKE = (
+UPGRADE = (
     "GET /graphql HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"
 )
@@ -56,9 +56,16 @@ class _Stalled:
         await loop.sock_sendall(plug, _question(door, place.netloc, token, id))
         return cls(door, plug, plug.getsockname()[1])
 
-    def is_held(self, server: psutil.Process) -> bool:
-        """Whether the server still has its end of the connection."""
-        return any(one.raddr and one.raddr.port == self.port for one in server.net_connections("tcp"))
+    async def dropped(self, server: psutil.Process) -> float:
+        """When the server has let go of its end of the connection, on the clock of `time.monotonic`."""
+        with suppress(TimeoutError):
+            await until(lambda: self.port not in _peers(server), 3 * DROPPED)
+        return time.monotonic()
+
+
+def _peers(server: psutil.Process) -> set[int]:
+    """The ports at the other ends of all its connections."""
+    return {one.raddr.port for one in server.net_connections("tcp") if one.status != psutil.CONN_LISTEN}
 
 
 def _question(door: str, host: str, token: str, id: str) -> bytes:
@@ -68,9 +75,7 @@ def _question(door: str, host: str, token: str, id: str) -> bytes:
             {"type": "connection_init", "payload": {"token": token}},
             {"type": "subscribe", "id": "1", "payload": body},
         )
-        return _HANDSHAKE.format(host=host).encode() + b"".join(
-            frame(0x81, json.dumps(one).encode()) for one in messages
-        )
+        return UPGRADE.format(host=host).encode() + b"".join(frame(0x81, json.dumps(one).encode()) for one in messages)
     head = f"Host: {host}\r\nAuthorization: Bearer {token}\r\nAccept: text/event-stream\r\n"
     if door == "rest-events":
         return f"GET /v1/generations/{id}/events HTTP/1.1\r\n{head}\r\n".encode()
@@ -92,8 +97,8 @@ async def check(place: Place, folder: Path, size: int, seed: int = 1, more: Mapp
         configuration = folder / "hose.yaml"
         served = {"model": f"openai/{MODEL}", "api_base": hose.base_url, "api_key": "sk-hose"}
         configuration.write_text(yaml.safe_dump({"model_list": [{"model_name": MODEL, "litellm_params": served}]}))
-        settings = {**place.environment, "LOQUENT_CONFIG": str(configuration), **more}
-        async with world("slow", replace(place, environment=settings), folder, seed=seed) as servers:
+        settings = {"LOQUENT_CONFIG": str(configuration), **more}
+        async with world("slow", place, folder, seed=seed, **settings) as servers:
             await _run(servers, hose, size)
             return servers.report
 
@@ -112,10 +117,8 @@ async def _run(world: World, hose: Hose, size: int) -> None:
     cost = (max(peak, server.memory_info().rss) - base) / len(stalled) / MEGABYTE
     report.figures["mb_each"] = round(cost, 2)
     report.check(cost <= LARGEST, f"each of those who stalled costs {cost:.1f} MB")
-    for one in stalled:
-        with suppress(TimeoutError):
-            await until(lambda: not one.is_held(server), 3 * DROPPED)  # noqa: B023 - used at once
-        took = time.monotonic() - began
+    for one, dropped in zip(stalled, await asyncio.gather(*(one.dropped(server) for one in stalled)), strict=True):
+        took = dropped - began
         report.worst(f"dropped_{one.door}", took)
         report.check(took <= DROPPED, f"{one.door}: held for {took:.1f} s")
         one.plug.close()

@@ -8,7 +8,7 @@ import os
 import secrets
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -165,8 +165,9 @@ class _Trial:
         self.report.check(texts == self.written, "what was acknowledged is not what is there")
 
 
-async def check(place: Place, folder: Path, seconds: int, *, seed: int = 1) -> Report:
+async def check(place: Place, folder: Path, seconds: int, seed: int = 1, more: Mapping[str, str] = {}) -> Report:
     """A disk that is full for so long."""
+    place = replace(place, environment={**place.environment, **more})
     with small_disk(folder, SIZES[place.name]) as disk:
         if place.name == "sqlite":
             return await _check(replace(place, address=f"sqlite:///{disk / 'loquent.db'}"), folder, disk, seconds, seed)

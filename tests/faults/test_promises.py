@@ -80,6 +80,7 @@ async def test_revoking_a_key_stops_what_was_started_with_it(scene: World) -> No
 
 
 async def test_what_was_acknowledged_is_there_after_servers_were_killed(scene: World) -> None:
+    # The second time all servers at once.
     check(await durability.check(scene, 3))
 
 
@@ -103,6 +104,12 @@ async def test_a_server_that_sleeps_in_a_transaction_keeps_nobody_waiting(scene:
 
 async def test_a_server_that_is_told_to_stop_gives_what_runs_its_time(scene: World) -> None:
     check(await shutdown.check(scene, 8))
+
+
+async def test_a_server_that_is_told_twice_to_stop_leaves_at_once(scene: World) -> None:
+    if scene.place.size > 1:
+        pytest.skip("one of several does no other thing")
+    check(await shutdown.check_twice(scene, 1))
 
 
 async def test_restarting_all_servers_loses_nothing(scene: World) -> None:

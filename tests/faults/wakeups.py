@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -29,33 +29,46 @@ REVOKED = 5.0
 GUESTS_A_MINUTE, SIGN_INS_A_MINUTE = 20, 5
 SETTINGS = {"GUEST_RATE_LIMIT": str(GUESTS_A_MINUTE), "LOGIN_RATE_LIMIT": str(SIGN_INS_A_MINUTE)}
 WORDS, EVERY = 12, 0.1
+TURNS = ("there", "frozen", "thawed", "killed")
 
 
-async def check(place: Place, folder: Path, times: int, *, seed: int = 1) -> Report:
+async def check(place: Place, folder: Path, times: int, seed: int = 1, more: Mapping[str, str] = {}) -> Report:
     """So many times: absent, there, frozen, thawed, killed. The servers start without it."""
+    return await _check(place, folder, times, seed, more, TURNS)
+
+
+async def check_hasty(place: Place, folder: Path, times: int, seed: int = 1, more: Mapping[str, str] = {}) -> Report:
+    """So many times: absent, there and killed."""
+    return await _check(place, folder, times, seed, more, ("there", "killed"))
+
+
+async def _check(
+    place: Place, folder: Path, times: int, seed: int, more: Mapping[str, str], turns: Sequence[str]
+) -> Report:
     with private_redis(folder) as redis:
-        where = replace(place, environment={"REDIS_URL": redis.url, **SETTINGS})
+        where = replace(place, environment={"REDIS_URL": redis.url, **SETTINGS, **more})
         began = time.monotonic()
         async with world("wakeups", where, folder, seed=seed) as servers:
             servers.report.worst("start_without_redis", time.monotonic() - began)
             token = await _person(servers, "somebody")
             for _ in range(times):
-                await _cycle(servers, redis, token)
+                await _check_phase(servers, token, "absent", is_away=True)
+                for name in turns:
+                    await _turn(servers, redis, token, name)
             return servers.report
 
 
-async def _cycle(world: World, redis: Redis, token: str) -> None:
-    await _check_phase(world, token, "absent", is_away=True)
-    for name, turn, is_away in (
-        ("there", redis.start, False),
-        ("frozen", redis.freeze, True),
-        ("thawed", redis.thaw, False),
-        ("killed", redis.kill, True),
-    ):
-        async with _watching(world, token, name):
-            await asyncio.to_thread(turn)
-            await _until_noticed(world, is_away=is_away)
-        await _check_phase(world, token, name, is_away=is_away)
+async def _turn(world: World, redis: Redis, token: str, name: str) -> None:
+    turn, is_away = {
+        "there": (redis.start, False),
+        "frozen": (redis.freeze, True),
+        "thawed": (redis.thaw, False),
+        "killed": (redis.kill, True),
+    }[name]
+    async with _watching(world, token, name):
+        await asyncio.to_thread(turn)
+        await _until_noticed(world, is_away=is_away)
+    await _check_phase(world, token, name, is_away=is_away)
 
 
 async def _until_noticed(world: World, *, is_away: bool) -> None:
@@ -73,7 +86,7 @@ async def _until_noticed(world: World, *, is_away: bool) -> None:
 @asynccontextmanager
 async def _watching(world: World, token: str, what: str) -> AsyncGenerator[None]:
     """A follower on the other server through the turn: nothing is missed, whatever was told or not."""
-    question = Question(world.mark(), words=50, every=0.05)
+    question = Question(world.mark(), words=40, every=0.05)
     follower = await world.send(world.first.direct, token, question)
     following = asyncio.create_task(follower.follow(by_socket, world.last.direct))
     await until(lambda: follower.heard)
