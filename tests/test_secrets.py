@@ -238,9 +238,10 @@ def provider_keys(visitor: Visitor, canaries: Canaries, ann: dict[str, str]) -> 
 
 def completions(visitor: Visitor, canaries: Canaries, headers: dict[str, str]) -> None:
     """Models are asked, and fail in every way, with prompts that are nobody's business."""
-    for how in ("answer", "refuse", "break", "garble", "cut"):
+    # In between it answers, so that it is not thought dead: of a dead one nothing is asked.
+    for number, how in enumerate(("answer", "refuse", "break", "answer", "garble", "answer", "cut", "answer")):
         for stream in (False, True):
-            prompt = canaries.plant(f"prompt to {how}, stream={stream}", how + " {}")
+            prompt = canaries.plant(f"prompt {number} to {how}, stream={stream}", how + " {}")
             asked = {"model": "echo", "messages": [{"role": "user", "content": prompt}], "stream": stream}
             visitor.ask("POST", "/v1/chat/completions", headers, json=asked)
     prompt = canaries.plant("prompt in a bad request")

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import URL
+
+from tests.faults.ports import free_port
 
 START_SECONDS = 30
 # Commits go to the disk before they are acknowledged, whatever the machine's own configuration says.
@@ -104,7 +105,7 @@ def private_postgres(folder: Path) -> Iterator[Postgres]:
             if above.stat().st_uid == os.geteuid() and above not in (Path("/"), Path("/tmp")):
                 above.chmod(above.stat().st_mode | 0o011)
         shutil.chown(home, owner)
-    found = Postgres(binaries, home, _free_port(), owner)
+    found = Postgres(binaries, home, free_port(), owner)
     how = ("--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync")
     _run(binaries / "initdb", ("-D", str(home / "data"), *how), owner)
     found.start()
@@ -126,10 +127,3 @@ def _binaries() -> Path:
     if program is None:
         pytest.skip("NO POSTGRESQL: its programs are not installed, so what happens when it goes away is NOT TESTED")
     return Path(program).resolve().parent
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

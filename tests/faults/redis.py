@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.ports import free_port
+
 START_SECONDS = 10
 
 
@@ -72,10 +74,7 @@ def private_redis(folder: Path) -> Iterator[Redis]:
     """It has not been started yet. Skips loudly where there is none to start."""
     if shutil.which("redis-server") is None:
         pytest.skip("NO REDIS: redis-server is not installed, so what happens when it goes away is NOT TESTED")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    found = Redis(folder, port)
+    found = Redis(folder, free_port())
     try:
         yield found
     finally:
