@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: serve test lint types format format-check check lock schema migration bench faults bench-subscriptions soak-export clean
+.PHONY: serve test lint types format format-check check lock schema migration bench faults test-faults bench-subscriptions soak-export clean
 
 serve: $(VENV)/runtime.stamp
 	@$(BIN)/loquent serve $(ARGS)
@@ -49,6 +49,10 @@ migration: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m bench $(ARGS)
+
+# The small form of every promise of reliability, also what the everyday tests leave out
+test-faults: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -m "long or not long" tests/faults $(ARGS)
 
 # A promise of reliability put to the test at length: make faults ARGS=durable, or ARGS=--help for all there are
 faults: $(VENV)/dev.stamp

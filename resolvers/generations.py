@@ -212,13 +212,16 @@ async def active_by_conversations(call: Call, conversation_ids: Sequence[str]) -
 
 async def cancel(call: Call, id: str) -> Generation:
     """Stops a run, wherever it runs, and answers with how it ended; one that has ended stays as it was. Raises NotFound."""
-    caller = require(call, WRITE)
+    caller, supervisor = require(call, WRITE), call.services.supervisor
+    run = supervisor.find(id)
+    if run is not None and run.spec.user_id == caller.user_id:
+        await supervisor.cancel(id)
+        # Of one that is not stored nothing else can be read until its bill is.
+        return run.record()
     [found] = await runs.of_user(call, caller.user_id, [id])
-    if found is None and not call.services.supervisor.has_neighbours:
-        raise NotFound("generation", id, field="id")
     if found is not None and GenerationStatus(found.status).is_terminal:
         return found
-    if not (found is not None and await call.services.supervisor.cancel(id)):
+    if found is not None or supervisor.has_neighbours:
         await _cancel_elsewhere(call, id, caller.user_id)
     ended = (await runs.of_user(call, caller.user_id, [id]))[0] or found
     if ended is None:

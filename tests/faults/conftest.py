@@ -15,6 +15,24 @@ from sqlalchemy.engine import URL
 from tests import services
 from tests.faults.fleet import Fleet, Server, fleet
 
+# What is looked at each day; the rest takes minutes and is asked for by `make test-faults`.
+EVERYDAY = frozenset(
+    {
+        "test_a_cancelled_completion_is_cancelled_before_its_bill_is_written",
+        "test_a_run_outlives_a_clock_that_is_set",
+        "test_servers_of_a_topology_share_what_they_store",
+        "test_fifty_requests_to_all_servers_at_once_have_one_effect",
+        "test_whoever_is_cut_off_goes_on_where_they_were",
+        "test_a_cancel_stops_the_model_at_once_wherever_it_runs",
+        "test_leaving_ends_a_completion_and_no_conversation",
+        "test_revoking_a_key_stops_what_was_started_with_it",
+        "test_what_was_acknowledged_is_there_after_servers_were_killed",
+        "test_every_run_of_a_killed_server_ends",
+        "test_a_server_that_slept_for_too_long_can_write_nothing",
+        "test_a_server_that_is_told_to_stop_gives_what_runs_its_time",
+    }
+)
+
 # Short enough for tests that wait for it.
 WORKER_TIMEOUT = "2"
 
@@ -66,3 +84,12 @@ async def topology(place: Place, tmp_path: Path, anyio_backend: str) -> AsyncIte
     """Nothing has been started yet."""
     async with fleet(tmp_path, place.address, WORKER_TIMEOUT=WORKER_TIMEOUT, **place.environment) as found:
         yield Topology(place.name, place.size, found)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the long ones, before what was marked is chosen."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and isinstance(item, pytest.Function) and item.originalname not in EVERYDAY:
+            item.add_marker(pytest.mark.long)

@@ -19,7 +19,6 @@ STREAMED = {"messages": [{"role": "user", "content": "Hello"}], "stream": True}
 CANCEL = "mutation($id: ID!) { cancelGeneration(input: {id: $id}) { generation { status text } } }"
 
 
-@pytest.mark.xfail(reason="it is told to be running until its bill is written", strict=True)
 async def test_a_cancelled_completion_is_cancelled_before_its_bill_is_written(
     tmp_path: Path, database_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
