@@ -508,6 +508,8 @@ async def _things(found: House, ann: httpx2.AsyncClient) -> dict[str, str]:
     }
 
 
+# Thousands of requests.
+@pytest.mark.timeout(240)
 async def test_what_is_anothers_answers_as_what_does_not_exist(world: World) -> None:
     before = await world.estate()
     leaks = [
