@@ -24,7 +24,10 @@ def served(folder: Path, environment: Mapping[str, str] | None = None, said: lis
     process = subprocess.Popen(
         [sys.executable, "-m", "server", "serve", "--port", "0"],
         cwd=Path(__file__).parent.parent,
-        env=known | {"LOQUENT_DATA": str(folder), "PYTHONUNBUFFERED": "1"} | dict(environment or {}),
+        # What a test has left running need not be waited for.
+        env=known
+        | {"LOQUENT_DATA": str(folder), "PYTHONUNBUFFERED": "1", "DRAIN_SECONDS": "1"}
+        | dict(environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
