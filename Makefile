@@ -31,8 +31,9 @@ format-check: $(VENV)/dev.stamp
 
 check: format-check lint types test
 
-# Exact versions with their hashes, for every platform; no address of a registry inside.
-LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --group build --universal --generate-hashes \
+# Exact versions with their hashes, for every platform; no address of a registry inside. Extras stay, because pip holds
+# `name[extra]` for another thing than `name`, and would look for a newer one of it.
+LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --group build --universal --generate-hashes --no-strip-extras \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 lock: $(VENV)/lock.stamp

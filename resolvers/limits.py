@@ -1,6 +1,7 @@
 """How much one caller may ask for, counted once a request whichever face it came by.
 
-What is counted in Redis is counted here while Redis is away: a fault of ours refuses nobody.
+What is counted in Redis is counted here while Redis is away: a fault of ours refuses nobody. Tries to sign in too: whoever
+guesses at a password may do so once for each process meanwhile, and still not without end.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from tests.faults.completions import asking
 from tests.faults.followers import DOORS, Follower
 from tests.faults.report import Report
 from tests.faults.talker import Question, spoken
-from tests.faults.world import PATIENCE, Seat, World, until
+from tests.faults.world import PATIENCE, Refusal, Seat, World, until
 
 HERE = 1.0
 ELSEWHERE = 2.0
@@ -26,6 +26,8 @@ _CANCEL = "mutation($id: ID!) { cancelGeneration(input: {id: $id}) { generation 
 async def _by_graphql(world: World, url: str, token: str, id: str) -> str:
     answer = (await world.query(url, token, _CANCEL, id=id))["cancelGeneration"]
     assert isinstance(answer, dict)
+    if answer["generation"] is None:
+        raise Refusal(404, id)
     return str(answer["generation"]["status"]).lower()
 
 

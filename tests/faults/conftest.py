@@ -30,6 +30,9 @@ EVERYDAY = frozenset(
         "test_every_run_of_a_killed_server_ends",
         "test_a_server_that_slept_for_too_long_can_write_nothing",
         "test_a_server_that_is_told_to_stop_gives_what_runs_its_time",
+        "test_clients_who_left_leave_no_task_behind",
+        "test_faults_of_a_models_server_are_told_by_their_names_and_hurt_no_other",
+        "test_what_is_too_much_is_refused_soon",
     }
 )
 

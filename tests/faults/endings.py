@@ -94,7 +94,7 @@ async def _check_ends(world: World, cases: list[_Case], since: float) -> None:
         bills = [(bill.status, bill.attempt) for bill in ledger]
         report.check(bills == [(GenerationStatus.FAILED, 1)], f"{row.id}: its bills are {bills}")
         talks = world.talker.about(case.question.mark)
-        report.check(len(talks) == 1, f"{row.id}: the model was asked {len(talks)} times")
+        report.check(len(talks) <= 1, f"{row.id}: the model was asked {len(talks)} times")
         for follower in case.followers:
             report.faults += follower.faults(row.text)
             last = follower.heard[-1] if follower.heard else None

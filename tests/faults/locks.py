@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 
 from tests.faults.conftest import Place
 from tests.faults.followers import Follower, by_socket
+from tests.faults.pages import texts
 from tests.faults.report import Report
 from tests.faults.talker import Question, spoken
 from tests.faults.world import Seat, World, until, world
@@ -83,20 +84,12 @@ class _Writers:
             await asyncio.sleep(0.05)
 
     async def check(self, url: str) -> None:
-        texts: list[str] = []
-        after = ""
-        while True:
-            path = f"/v1/conversations/{self.conversation}/items?limit=100&order=asc{after}"
-            page = (await self.client.get(url + path)).json()
-            texts += [item["content"] for item in page["data"]]
-            if not page["has_more"]:
-                break
-            after = f"&after={page['data'][-1]['id']}"
-        times = Counter(texts)
+        found = await texts(self.client, url, self.conversation)
+        times = Counter(found)
         self.world.report.figures["acknowledged"] = len(self.written)
         lost = [text for text in self.written if times[text] != 1]
         self.world.report.check(not lost, f"acknowledged, but not there once: {lost}")
-        self.world.report.check(set(texts) <= {*self.written, *self.refused}, "there is what nobody wrote")
+        self.world.report.check(set(found) <= {*self.written, *self.refused}, "there is what nobody wrote")
 
 
 async def check(place: Place, folder: Path, seconds: int, seed: int = 1, more: Mapping[str, str] = {}) -> Report:

@@ -130,14 +130,16 @@ async def _check_limits(world: World) -> None:
         left = GUESTS_A_MINUTE - RUNS - 1
         many = await asyncio.gather(*(client.get(f"{url}/v1/conversations") for _ in range(2 * left)))
         statuses = Counter(answer.status_code for answer in many)
-        # Where a minute ends meanwhile, a few of the one before are forgiven.
-        # Where Redis took too long to count, the server has counted for itself.
+        # Where Redis took too long to count, the server has counted for itself; where a minute ends meanwhile, a few of the one
+        # before are forgiven; and a server may be too busy for so many at once.
         is_local = any(b"limits counted locally" in seat.standing.said for seat in world.seats)
-        most = left + FORGIVEN if not is_local else 2 * left
-        is_held = left <= statuses[200] <= most and statuses.keys() <= {200, 429}
+        most = 2 * left if is_local else left + FORGIVEN
+        is_held = statuses[200] <= most and statuses.keys() <= {200, 429, 503}
         world.report.check(is_held, f"{2 * left} requests, of which {left} are allowed, were answered by {statuses}")
-        if statuses[200] == left:
-            await _check_refused(world, client.get(f"{url}/v1/conversations"), "one request too many")
+        for _ in range(FORGIVEN):
+            if (await client.get(f"{url}/v1/conversations")).status_code == 429:
+                break
+        await _check_refused(world, client.get(f"{url}/v1/conversations"), "one request too many")
 
 
 async def _check_refused(world: World, asking: Awaitable[httpx2.Response], what: str) -> None:

@@ -191,8 +191,13 @@ async def check(world: World, kills: int) -> Report:
     return world.report
 
 
-async def _kill_some(world: World, clients: list[Client], *, is_all: bool) -> None:
+async def worked(clients: list[Client]) -> None:
+    """Returns once each of them has done something more."""
     before = [len(client.deeds) for client in clients]
     await until(lambda: all(len(client.deeds) > count for client, count in zip(clients, before, strict=True)))
+
+
+async def _kill_some(world: World, clients: list[Client], *, is_all: bool) -> None:
+    await worked(clients)
     await asyncio.sleep(world.random.uniform(0, 0.3))
     await world.kill(is_all=is_all)

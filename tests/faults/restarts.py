@@ -16,6 +16,7 @@ import httpx2
 
 from tests.faults.conftest import Place
 from tests.faults.followers import Follower, by_socket, socket, subscribe
+from tests.faults.pages import texts
 from tests.faults.postgres import Postgres, private_postgres
 from tests.faults.proxy import FaultProxy
 from tests.faults.report import Report
@@ -102,18 +103,8 @@ class _Traffic:
 
     async def check(self, url: str) -> None:
         """What was acknowledged is there, once; what was refused may be there, but not twice."""
-        texts: list[str] = []
-        after = ""
-        while True:
-            path = f"/v1/conversations/{self.conversation}/items?limit=100&order=asc{after}"
-            page = await self.world.ask(url, self.token, "GET", path)
-            items = page["data"]
-            assert isinstance(items, list)
-            texts += [item["content"] for item in items]
-            if not page["has_more"]:
-                break
-            after = f"&after={items[-1]['id']}"
-        times = Counter(texts)
+        found = await texts(self.client, url, self.conversation)
+        times = Counter(found)
         self.report.figures["acknowledged"] = len(self.written)
         lost = [text for text in self.written if times[text] != 1]
         self.report.check(not lost, f"acknowledged, but not there once: {lost}")

@@ -226,43 +226,34 @@ async def _check_vanished(world: World, token: str) -> None:
     """One whose network goes down in the middle of a subscription, so that nobody ever says goodbye."""
     server = psutil.Process(world.first.standing.pid)
     with _far_away() as (name, here, link):
-        port = urlsplit(world.first.direct).port
-        process = await asyncio.create_subprocess_exec(
-            *(
-                "ip",
-                "netns",
-                "exec",
-                name,
-                sys.executable,
-                "-m",
-                "tests.faults.wanderer",
-                f"http://{here}:{port}",
-                token,
-            ),
-            cwd=Path(__file__).parent.parent.parent,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        assert process.stdout is not None
-        with anyio.fail_after(ANSWERED):
-            await process.stdout.readline()
-        far = [
-            one.raddr
-            for one in server.net_connections("tcp")
-            if one.status != psutil.CONN_LISTEN and one.laddr.ip.endswith(here)
-        ]
+        process = await _wanderer(name, f"http://{here}:{urlsplit(world.first.direct).port}", token)
+        far = _peers_at(server, here)
         world.report.check(len(far) == 1, f"those far away are {far}")
         await asyncio.to_thread(subprocess.run, ["ip", "link", "set", link, "down"], check=True)
         began = time.monotonic()
-
-        def is_gone() -> bool:
-            return not any(
-                one.status != psutil.CONN_LISTEN and one.raddr in far for one in server.net_connections("tcp")
-            )
-
         with contextlib.suppress(TimeoutError):
-            await until(is_gone, 2 * REAPED)
+            await until(lambda: not _peers_at(server, here), 2 * REAPED)
         took = time.monotonic() - began
         process.kill()
         await process.wait()
     world.report.worst("vanished", took)
     world.report.check(took <= REAPED, f"who had vanished was held for {took:.1f} s")
+
+
+async def _wanderer(network: str, url: str, token: str) -> asyncio.subprocess.Process:
+    """Somebody in that network who has subscribed."""
+    process = await asyncio.create_subprocess_exec(
+        *("ip", "netns", "exec", network, sys.executable, "-m", "tests.faults.wanderer", url, token),
+        cwd=Path(__file__).parent.parent.parent,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    with anyio.fail_after(ANSWERED):
+        await process.stdout.readline()
+    return process
+
+
+def _peers_at(server: psutil.Process, address: str) -> set[int]:
+    """The ports at the other ends of the connections that came to this address of the server."""
+    found = [one for one in server.net_connections("tcp") if one.status != psutil.CONN_LISTEN]
+    return {one.raddr.port for one in found if one.laddr.ip.endswith(address)}

@@ -15,7 +15,7 @@ from tests.faults import followers
 from tests.faults.completions import asking
 from tests.faults.fleet import Server
 from tests.faults.followers import DOORS, Follower
-from tests.faults.repetition import CLIENTS, Client
+from tests.faults.repetition import CLIENTS, Client, worked
 from tests.faults.report import Report
 from tests.faults.talker import Question, spoken
 from tests.faults.world import PATIENCE, Seat, World, until
@@ -186,6 +186,8 @@ async def check_rolling(world: World, times: int) -> Report:
             tasks.start_soon(client.work_on, work)
         for _ in range(times):
             for seat in world.seats:
+                # Between two that leave there is time for work: with one server alone there would be none.
+                await worked(clients)
                 runs.append(await world.send(seat.direct, token, Question(world.mark(), words=SHORT, every=every)))
                 tasks.start_soon(_follow_anywhere, world, runs[-1])
                 # While it leaves it is still asked, and refuses.

@@ -18,6 +18,7 @@ import pytest
 
 from tests.faults.conftest import Place
 from tests.faults.followers import Follower, by_socket
+from tests.faults.pages import texts
 from tests.faults.postgres import Postgres, private_postgres
 from tests.faults.report import Report
 from tests.faults.talker import Question, spoken
@@ -152,17 +153,9 @@ class _Trial:
         self.report.check(row is not None and row.status == "completed", f"the run ended {row and row.status}")
 
     async def _check_written(self) -> None:
-        path = f"/v1/conversations/{self.conversation}/items?limit=100&order=asc"
-        texts: list[str] = []
-        after = ""
-        while True:
-            page = (await self.client.get(self.world.first.direct + path + after)).json()
-            texts += [item["content"] for item in page["data"]]
-            if not page["has_more"]:
-                break
-            after = f"&after={page['data'][-1]['id']}"
+        found = await texts(self.client, self.world.first.direct, self.conversation)
         self.report.figures["acknowledged"] = len(self.written)
-        self.report.check(texts == self.written, "what was acknowledged is not what is there")
+        self.report.check(found == self.written, "what was acknowledged is not what is there")
 
 
 async def check(place: Place, folder: Path, seconds: int, seed: int = 1, more: Mapping[str, str] = {}) -> Report:

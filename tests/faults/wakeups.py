@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -17,7 +17,7 @@ from tests.faults.followers import Follower, by_socket
 from tests.faults.redis import Redis, private_redis
 from tests.faults.report import Report
 from tests.faults.talker import Question
-from tests.faults.world import Refusal, Seat, World, until, world
+from tests.faults.world import PATIENCE, Refusal, Seat, World, until, world
 
 # How far a follower may lag behind the server that runs what it follows, while nothing can be told.
 LAG = 1.0
@@ -27,6 +27,9 @@ TURN = 3.0
 QUICK = 1.0
 REVOKED = 5.0
 GUESTS_A_MINUTE, SIGN_INS_A_MINUTE = 20, 5
+# Where a minute ends meanwhile, a few of the one before are forgiven.
+FORGIVEN = 4
+_TURNED = b"limits counted"
 SETTINGS = {"GUEST_RATE_LIMIT": str(GUESTS_A_MINUTE), "LOGIN_RATE_LIMIT": str(SIGN_INS_A_MINUTE)}
 WORDS, EVERY = 12, 0.1
 TURNS = ("there", "frozen", "thawed", "killed")
@@ -145,20 +148,33 @@ async def _until_counted(world: World, *, is_away: bool) -> None:
 
 async def _check_limits(world: World, name: str, *, is_away: bool) -> None:
     """A guest's many requests, and many tries to sign in: counted by each server for itself while Redis is away."""
-    token = await world.guest()
+    headers = {"Authorization": f"Bearer {await world.guest()}"}
     account = {"email": f"{world.mark()}@example.com", "password": "not the password at all"}
     async with (
-        httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}) as guest,
-        httpx2.AsyncClient() as nobody,
+        httpx2.AsyncClient(headers=headers, timeout=PATIENCE) as guest,
+        httpx2.AsyncClient(timeout=PATIENCE) as nobody,
     ):
         for number, seat in enumerate(world.seats):
             is_fresh = is_away or number == 0
-            asked, tried = (GUESTS_A_MINUTE, SIGN_INS_A_MINUTE) if is_fresh else (0, 0)
-            listing, signing_in = f"{seat.direct}/v1/conversations", f"{seat.direct}/v1/users/login"
-            found = [await _status(world, guest.get(listing)) for _ in range(asked + 1)]
-            world.report.check(found == [200] * asked + [429], f"{name}: a guest's requests were answered by {found}")
-            found = [await _status(world, nobody.post(signing_in, json=account)) for _ in range(tried + 1)]
-            world.report.check(found == [401] * tried + [429], f"{name}: tries to sign in were answered by {found}")
+            turns = seat.standing.said.count(_TURNED)
+            asked = await _let_through(world, partial(guest.get, f"{seat.direct}/v1/conversations"), GUESTS_A_MINUTE)
+            sign_in = partial(nobody.post, f"{seat.direct}/v1/users/login", json=account)
+            tried = await _let_through(world, sign_in, SIGN_INS_A_MINUTE)
+            if seat.standing.said.count(_TURNED) != turns:
+                # Redis took too long on a busy machine, so the server has begun to count anew.
+                world.report.count("turned_meanwhile")
+                continue
+            for what, found, most in (("requests", asked, GUESTS_A_MINUTE), ("sign-ins", tried, SIGN_INS_A_MINUTE)):
+                allowed = range(most, most + FORGIVEN) if is_fresh else range(FORGIVEN)
+                world.report.check(found in allowed, f"{name}: {found} {what} of {most} were let through")
+
+
+async def _let_through(world: World, ask: Callable[[], Awaitable[httpx2.Response]], most: int) -> int:
+    """How many in a row, before one is refused for being too many."""
+    for number in range(2 * most + FORGIVEN):
+        if await _status(world, ask()) == 429:
+            return number
+    return 2 * most + FORGIVEN
 
 
 async def _status(world: World, asking: Awaitable[httpx2.Response]) -> int:

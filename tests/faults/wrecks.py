@@ -95,9 +95,12 @@ def wrecks(*, refused: str, unheard: str, plain: str) -> list[Wreck]:
         Wreck("complains", [(EVENTS, _HELLO, event({"error": {"message": "x", "code": 429}}), DONE)],
               "rate_limited", 429, "Hello ", faces=STREAMED),
         Wreck("odd", [(EVENTS, *_ODD)], text="Hello ", faces=STREAMED),
+        Wreck("gushes", [(EVENTS, *[piece("x" * GUSH)] * 400)], faces=()),
     ]  # fmt: skip
 
 
+# More than a generation may hold, in pieces of so many characters.
+GUSH = 8_000
 _BROKEN: Mapping[str, tuple[Step, ...]] = {
     "half": (),
     "torn": (Move.RESET,),
