@@ -22,7 +22,9 @@ VULNERABLE = {
     "starlette": "1.3.0",
     "strawberry-graphql": "0.327.1",
 }
-BARE = re.compile(r"^[a-z0-9][a-z0-9._-]*(\[[a-z,]+\])?==[^ ]+( ; [^\\]+)? \\$|^    --hash=sha256:[0-9a-f]{64}( \\)?$")
+BARE = re.compile(
+    r"^[a-z0-9][a-z0-9._-]*(\[[a-z0-9,]+\])?==[^ ]+( ; [^\\]+)? \\$|^    --hash=sha256:[0-9a-f]{64}( \\)?$"
+)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,11 @@ def test_a_lock_pins_by_hash_and_holds_no_address(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "extras"), [("requirements.lock", []), ("requirements-dev.lock", ["local", "dev"])])
 def test_a_lock_pins_everything_that_is_asked_for(name: str, extras: list[str]) -> None:
-    pins = dict(re.findall(r"^([a-z0-9._-]+)==([^ ]+)", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE))
+    pins = dict(
+        re.findall(
+            r"^([a-z0-9._-]+)(?:\[[a-z0-9,]+\])?==([^ ]+)", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE
+        )
+    )
     asked = [*PROJECT["dependencies"], *(text for extra in extras for text in PROJECT["optional-dependencies"][extra])]
     for requirement in map(Requirement, asked):
         assert pins[requirement.name] in requirement.specifier, requirement
