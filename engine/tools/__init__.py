@@ -1,0 +1,1 @@
+"""Tools that a model may call: where they come from, and what a call of one gives."""
