@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: serve test lint types format format-check check lock schema migration bench faults test-faults bench-subscriptions soak-export clean
+.PHONY: serve test lint types format format-check check lock schema settings migration bench faults test-faults bench-subscriptions soak-export clean
 
 serve: $(VENV)/runtime.stamp
 	@$(BIN)/loquent serve $(ARGS)
@@ -43,6 +43,11 @@ lock: $(VENV)/lock.stamp
 schema: $(VENV)/runtime.stamp
 	$(BIN)/loquent schema > schema.graphql.new
 	mv schema.graphql.new schema.graphql
+
+# docs/settings.md from server/settings.py
+settings: $(VENV)/runtime.stamp
+	$(BIN)/loquent settings --markdown > docs/settings.md.new
+	mv docs/settings.md.new docs/settings.md
 
 # A revision from what db/models/ has and the migrations have not: make migration ARGS='"add shares"'
 migration: $(VENV)/dev.stamp

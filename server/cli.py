@@ -92,6 +92,21 @@ def schema() -> None:
     typer.echo(sdl(), nl=False)
 
 
+@app.command()
+def settings(
+    *,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As the page docs/settings.md.")] = False,
+) -> None:
+    """Print what can be set, and what it means."""
+    from server import reference  # noqa: PLC0415
+
+    if markdown:
+        typer.echo(reference.markdown(), nl=False)
+        return
+    for entry in reference.entries():
+        typer.echo(f"{' or '.join(entry.names)}\n    {entry.meaning} ({entry.kind}; default {entry.default or 'none'})")
+
+
 @key_app.command()
 def rotate(
     *,

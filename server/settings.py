@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import (
     AliasChoices,
     BeforeValidator,
@@ -24,15 +23,13 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.exc import ArgumentError
 
 from db.base import STATEMENT_SECONDS, database_url
-from server.model_list import ConfiguredModel, unread
+from server import configuration
+from server.configuration import SettingsError as SettingsError
+from server.model_list import ConfiguredModel
 
-DEFAULT_CONFIG = "loquent.yaml"
-# Where LiteLLM's files have their fallbacks: a list of `name: [names]`.
-_LITELLM_PARTS = ("router_settings", "litellm_settings")
-
-
-class SettingsError(Exception):
-    """The settings do not hold. One line for each fault; no line shows a value."""
+_FILE = "LOQUENT_CONFIG"
+# How much a name must look like another one to be taken for a slip of it.
+_ALIKE = 0.85
 
 
 def _separated(value: object) -> object:
@@ -59,7 +56,10 @@ _SECONDS = Field(gt=0, le=3600)
 
 
 class Settings(BaseSettings):
-    """Every setting under its documented name. In the YAML file the same names, upper or lower case."""
+    """Every setting under its documented name. In the YAML file the same names, upper or lower case.
+
+    What stands below a field is its meaning, which `server/reference.py` reads: pydantic would read it at each start.
+    """
 
     model_config = SettingsConfigDict(
         case_sensitive=True,
@@ -72,69 +72,129 @@ class Settings(BaseSettings):
     )
 
     host: Annotated[str, _named("HOST")] = "127.0.0.1"
+    """Address to listen on."""
     port: Annotated[int, Field(ge=0, le=65535), _named("PORT", "HTTP_PORT")] = 8000
+    """Port to listen on; 0 for any free one."""
     workers: Annotated[int, Field(ge=1, le=256), _named("WORKERS", "WEB_CONCURRENCY")] = 1
+    """Processes that serve; more than one need PostgreSQL."""
     data: Annotated[Path, _named("LOQUENT_DATA")] = Path("data")
+    """Folder of the embedded database, the signing key and the master secret."""
     database_url: Annotated[SecretStr | None, _named("DATABASE_URL", "DB_DSN")] = None
+    """Address of PostgreSQL or SQLite; an SQLite file in LOQUENT_DATA where not set."""
     database_timeout: Annotated[float, _SECONDS, _named("DATABASE_TIMEOUT")] = STATEMENT_SECONDS
+    """Seconds that one statement may take in PostgreSQL before it is given up."""
     models: Annotated[Path | None, _named("LOQUENT_MODELS")] = None
+    """Folder of GGUF files that llama.cpp serves on this machine."""
     model_list: Annotated[tuple[ConfiguredModel, ...], NoDecode, _named("MODEL_LIST")] = ()
+    """Models under names of your choice, in LiteLLM's form; stands in the YAML file."""
     openai_api_key: Annotated[SecretStr | None, _named("OPENAI_API_KEY")] = None
+    """Key of OpenAI; turns its models on."""
     openai_base_url: Annotated[str | None, _ADDRESS, _named("OPENAI_BASE_URL")] = None
+    """Address of any server that speaks the published chat format, instead of OpenAI's."""
     anthropic_api_key: Annotated[SecretStr | None, _named("ANTHROPIC_API_KEY")] = None
+    """Key of Anthropic; turns its models on."""
     anthropic_base_url: Annotated[str | None, _ADDRESS, _named("ANTHROPIC_BASE_URL")] = None
+    """Address of a server that speaks Anthropic's Messages API, instead of Anthropic's."""
     openrouter_api_key: Annotated[SecretStr | None, _named("OPENROUTER_API_KEY")] = None
+    """Key of OpenRouter; turns its models on."""
     groq_api_key: Annotated[SecretStr | None, _named("GROQ_API_KEY")] = None
+    """Key of Groq; turns its models on."""
     mistral_api_key: Annotated[SecretStr | None, _named("MISTRAL_API_KEY")] = None
+    """Key of Mistral; turns its models on."""
     deepseek_api_key: Annotated[SecretStr | None, _named("DEEPSEEK_API_KEY")] = None
+    """Key of DeepSeek; turns its models on."""
     together_api_key: Annotated[SecretStr | None, _named("TOGETHER_API_KEY", "TOGETHERAI_API_KEY")] = None
+    """Key of Together; turns its models on."""
     gemini_api_key: Annotated[SecretStr | None, _named("GEMINI_API_KEY")] = None
+    """Key of Google; turns the Gemini models on."""
     vllm_base_url: Annotated[str | None, _ADDRESS, _named("VLLM_BASE_URL", "HOSTED_VLLM_API_BASE")] = None
+    """Address of a vLLM server, beside OPENAI_BASE_URL."""
     lm_studio_base_url: Annotated[str | None, _ADDRESS, _named("LM_STUDIO_BASE_URL", "LM_STUDIO_API_BASE")] = None
+    """Address of an LM Studio server, beside OPENAI_BASE_URL."""
     default_model: Annotated[str | None, _named("DEFAULT_MODEL")] = None
+    """The model of whoever names none; the first one where not set."""
     fallbacks: Annotated[tuple[dict[str, tuple[str, ...]], ...], NoDecode, _named("FALLBACKS")] = ()
+    """For names of models, those that stand in where they fail; stands in the YAML file."""
     auto_reply: Annotated[bool, _named("AUTO_REPLY")] = True
+    """Whether a user's message posted in the documented REST form starts a reply."""
     title_model: Annotated[str | None, _named("TITLE_MODEL")] = None
+    """A model that writes titles after the first reply; a rule makes them where not set."""
     auto_migrate: Annotated[bool, _named("AUTO_MIGRATE")] = True
+    """Whether the tables are brought up to date at start."""
     guests: Annotated[bool, _named("GUESTS")] = True
+    """Whether guests may sign in."""
     invite_required: Annotated[bool, _named("INVITE_REQUIRED")] = False
+    """Whether registering needs an invite."""
     admin_email: Annotated[str | None, _named("ADMIN_EMAIL")] = None
+    """Address of the first administrator, made at start if there is none."""
     admin_password: Annotated[SecretStr | None, _named("ADMIN_PASSWORD")] = None
+    """Password of the first administrator."""
     password_memory: Annotated[int, Field(ge=19 * 1024, le=4 * 1024 * 1024), _named("PASSWORD_MEMORY")] = 19 * 1024
+    """KiB of memory that hashing a password takes."""
     password_iterations: Annotated[int, Field(ge=2, le=100), _named("PASSWORD_ITERATIONS")] = 2
+    """Passes that hashing a password takes."""
     jwks_url: Annotated[str | None, Field(pattern="^https?://[^/]"), _named("JWKS_URL")] = None
+    """Where the keys of an external issuer are; goes with ISSUER and AUDIENCE."""
     issuer: Annotated[str | None, _named("ISSUER")] = None
+    """Who signs external tokens."""
     audience: Annotated[str | None, _named("AUDIENCE")] = None
+    """For whom external tokens must be."""
     keycloak_base_url: Annotated[str | None, Field(pattern="^https?://[^/]"), _named("KEYCLOAK_BASE_URL")] = None
+    """Stands for JWKS_URL where the issuer is a realm of Keycloak."""
     jwks_algorithms: Annotated[
         tuple[Literal["RS256", "ES256"], ...], NoDecode, BeforeValidator(_separated), _named("JWKS_ALGORITHMS")
     ] = ("RS256", "ES256")
+    """What an external issuer may sign with."""
     admin_role: Annotated[str, Field(min_length=1), _named("ADMIN_ROLE")] = "admin"
+    """The external issuer's role that makes an administrator."""
     redis_url: Annotated[SecretStr | None, _named("REDIS_URL")] = None
+    """Redis or Valkey, by which many servers wake each other and count limits together."""
     upstream_connect_timeout: Annotated[float, _SECONDS, _named("UPSTREAM_CONNECT_TIMEOUT")] = 5.0
+    """Seconds until a connection to a model server must stand."""
     upstream_first_byte_timeout: Annotated[float, _SECONDS, _named("UPSTREAM_FIRST_BYTE_TIMEOUT")] = 60.0
+    """Seconds until a model server must begin to answer, retries included."""
     upstream_idle_timeout: Annotated[float, _SECONDS, _named("UPSTREAM_IDLE_TIMEOUT")] = 60.0
+    """Seconds that a model server may be silent in the middle of an answer."""
     upstream_answer_timeout: Annotated[float, _SECONDS, _named("UPSTREAM_ANSWER_TIMEOUT")] = 600.0
+    """Seconds that an answer in one piece may take."""
     upstream_concurrency: Annotated[int, Field(ge=1, le=100_000), _named("UPSTREAM_CONCURRENCY")] = 512
+    """Answers that one model server gives at once; what comes beyond waits a moment and is then refused."""
     rate_limit: Annotated[int, _COUNT, _RATE, _named("RATE_LIMIT")] = 100
+    """Requests a minute of a person; 0 for no limit."""
     guest_rate_limit: Annotated[int, _COUNT, _RATE, _named("GUEST_RATE_LIMIT")] = 60
+    """Requests a minute of a guest; 0 for no limit."""
     address_rate_limit: Annotated[int, _COUNT, _RATE, _named("ADDRESS_RATE_LIMIT")] = 30
+    """Requests a minute of an address before sign-in; 0 for no limit."""
     login_rate_limit: Annotated[int, _COUNT, _RATE, _named("LOGIN_RATE_LIMIT")] = 10
+    """Sign-ins a minute of an account; 0 for no limit."""
     max_generations: Annotated[int, _COUNT, _named("MAX_GENERATIONS")] = 8
+    """Generations that run at once for a person; 0 for no limit."""
     drain_seconds: Annotated[float, Field(ge=0, le=3600), _named("DRAIN_SECONDS")] = 20.0
+    """Seconds that generations may go on once the server is told to stop."""
     events_kept: Annotated[float, Field(gt=0, le=24 * 366), _named("EVENTS_KEPT")] = 24.0
+    """Hours for which a generation can be followed event by event after its end."""
     worker_timeout: Annotated[float, Field(ge=1, le=300), _named("WORKER_TIMEOUT")] = 12.0
+    """Seconds of silence after which a worker counts as dead and its generations are ended."""
     guest_max_generations: Annotated[int, _COUNT, _named("GUEST_MAX_GENERATIONS")] = 2
+    """Generations that run at once for a guest; 0 for no limit."""
     master_key: Annotated[SecretStr | None, _named("LOQUENT_MASTER_KEY")] = None
+    """What provider keys are sealed with (several, the newest last); made in LOQUENT_DATA where not set."""
     api_key_env: Annotated[str, Field(pattern="^[a-z0-9]{1,16}$"), _named("API_KEY_ENV")] = "live"
+    """The second part of API keys: sk_live_…."""
     demo_pace: Annotated[float, Field(ge=0, le=10), _named("DEMO_PACE")] = 0.02
+    """Seconds between two words of the demo model."""
     log_level: Annotated[
         Literal["debug", "info", "warn", "warning", "error"], BeforeValidator(_lower), _named("LOG_LEVEL")
     ] = "info"
+    """The least that is logged."""
     log_format: Annotated[Literal["json", "text"] | None, BeforeValidator(_lower), _named("LOG_FORMAT")] = None
+    """Form of the log; text on a terminal and else JSON where not set."""
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated), _named("CORS_ORIGINS")] = ()
+    """Pages of other origins that may call, separated by commas; * for all."""
     body_limit: Annotated[int, Field(ge=1024), _named("BODY_LIMIT")] = 10 * 1024 * 1024
+    """Bytes that a request's body may have."""
     body_timeout: Annotated[float, Field(gt=0, le=3600), _named("BODY_TIMEOUT")] = 30.0
+    """Seconds that a request's body may take."""
 
     @field_validator("database_url")
     @classmethod
@@ -184,7 +244,7 @@ def load(**overrides: object) -> tuple[Settings, list[str]]:
 
     Raises SettingsError.
     """
-    written, warnings = _written()
+    written, warnings = configuration.written(os.environ.get(_FILE), _fields())
     below = {name: value for name, value in written.items() if not _variable(name)}
     try:
         return Settings(**{**below, **overrides}), warnings  # type: ignore[arg-type]
@@ -192,14 +252,43 @@ def load(**overrides: object) -> tuple[Settings, list[str]]:
         raise SettingsError("\n".join(map(_line, error.errors(include_url=False, include_input=False)))) from None
 
 
-def _variables(field: str) -> list[str]:
+def origins() -> dict[str, str]:
+    """Where the value of each field comes from, under its Python name. Raises SettingsError."""
+    written, _ = configuration.written(os.environ.get(_FILE), _fields())
+    found = {}
+    for field in Settings.model_fields:
+        variable = _variable(field)
+        if variable is not None:
+            found[field] = f"environment {variable}"
+        else:
+            found[field] = f"file {configuration.path(os.environ.get(_FILE))}" if field in written else "default"
+    return found
+
+
+def near_misses() -> list[str]:
+    """A line for each variable of the environment that looks like a misspelled setting."""
+    names = [*_fields(), _FILE]
+    lines = []
+    for name in os.environ:
+        near = difflib.get_close_matches(name, names, n=1, cutoff=_ALIKE) if name not in names else []
+        if near and near[0] not in os.environ:
+            lines.append(f"{name} has no effect; did you mean {near[0]}?")
+    return lines
+
+
+def _fields() -> dict[str, str]:
+    return {name: field for field in Settings.model_fields for name in variables(field)}
+
+
+def variables(field: str) -> list[str]:
+    """The names that a field has in the environment, the first one first."""
     alias = Settings.model_fields[field].validation_alias
     return [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else []
 
 
 def _variable(field: str) -> str | None:
     """The environment's variable that sets this field."""
-    return next((name for name in _variables(field) if os.environ.get(name)), None)
+    return next((name for name in variables(field) if os.environ.get(name)), None)
 
 
 def _line(error: ErrorDetails) -> str:
@@ -208,46 +297,6 @@ def _line(error: ErrorDetails) -> str:
         # What is wrong with several of them names them itself.
         return error["msg"].removeprefix("Value error, ")
     for field in Settings.model_fields:
-        if place[0] in _variables(field):
+        if place[0] in variables(field):
             place[0] = _variable(field) or place[0]
     return f"{'.'.join(place)}: {error['msg'].removeprefix('Value error, ')}"
-
-
-def _written() -> tuple[dict[str, object], list[str]]:
-    """The fields that the YAML file sets, under their Python names, and what it holds beside them."""
-    named = os.environ.get("LOQUENT_CONFIG")
-    path = Path(named or DEFAULT_CONFIG)
-    if not named and not path.is_file():
-        return {}, []
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"LOQUENT_CONFIG: {path} cannot be read ({type(error).__name__})") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark is not None else ""
-        raise SettingsError(f"LOQUENT_CONFIG: {path} is not YAML{where}") from None
-    if not isinstance(content, dict):
-        raise SettingsError(f"LOQUENT_CONFIG: {path} must hold `name: value` lines")
-    return _sorted_out(content, path)
-
-
-def _sorted_out(content: dict[object, object], path: Path) -> tuple[dict[str, object], list[str]]:
-    fields = {name: field for field in Settings.model_fields for name in _variables(field)}
-    written: dict[str, object] = {}
-    warnings: list[str] = []
-    for key, value in content.items():
-        field = fields.get(str(key).upper())
-        if field is not None:
-            written[field] = value
-            if field == "model_list":
-                warnings += [f"{path}: {line}" for line in unread(value)]
-            continue
-        if key in _LITELLM_PARTS and isinstance(value, dict):
-            written.setdefault("fallbacks", value.get("fallbacks", ()))
-            warnings += [f"{path}: {key}.{name} has no effect" for name in value if name != "fallbacks"]
-            continue
-        near = difflib.get_close_matches(str(key).upper(), fields, n=1)
-        hint = f"; did you mean {near[0].lower()}?" if near else ""
-        warnings.append(f"{path}: {key} has no effect{hint}")
-    return written, warnings

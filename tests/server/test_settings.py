@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from engine.prices import Prices, per_token
-from server.settings import Settings, SettingsError, load
+from server import reference
+from server.settings import Settings, SettingsError, load, near_misses, origins
 
 NO_ADDRESS = "not an address of SQLite or PostgreSQL, such as postgresql://host/name"
 FAULTY = [
@@ -274,3 +275,28 @@ def test_passwords_cannot_be_made_cheap(monkeypatch: pytest.MonkeyPatch) -> None
         with pytest.raises(SettingsError, match=name):
             load()
         monkeypatch.delenv(name)
+
+
+def test_every_setting_says_what_it_means_in_a_sentence() -> None:
+    undescribed = [entry.field for entry in reference.entries() if not entry.meaning.endswith(".")]
+    assert undescribed == [], "write the meaning as a text below the field in server/settings.py"
+
+
+def test_reference_of_the_settings_is_up_to_date() -> None:
+    page = Path(__file__).parents[2] / "docs" / "settings.md"
+    assert page.read_text(encoding="utf-8") == reference.markdown(), "run `make settings`"
+
+
+def test_where_each_value_comes_from_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("host: 0.0.0.0\nport: 1\n")
+    monkeypatch.setenv("HTTP_PORT", "2")
+    found = origins()
+    assert found.pop("port") == "environment HTTP_PORT"
+    assert found.pop("host") == "file loquent.yaml"
+    assert set(found.values()) == {"default"}
+
+
+def test_a_misspelled_variable_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABSE_URL", "postgresql://hunter2@host/name")
+    monkeypatch.setenv("HOSTNAME", "here")
+    assert near_misses() == ["DATABSE_URL has no effect; did you mean DATABASE_URL?"]
