@@ -15,6 +15,8 @@ from engine.feed import Feed
 from engine.fleet import Fleet
 from engine.providers.registry import Registry
 from engine.supervisor import Supervisor
+from engine.tools.base import Toolbox
+from engine.tools.box import Box
 from engine.views import Views
 from resolvers.caller import Caller
 from resolvers.errors import Unauthenticated
@@ -64,6 +66,7 @@ class Services:
     views: Views = field(default_factory=Views)
     turns: Turns = field(default_factory=Turns)
     titler: Titler | None = None
+    toolbox: Toolbox = field(default_factory=Box)
     spent: Spent = field(default_factory=Spent)
 
 

@@ -20,6 +20,7 @@ from engine.hub_redis import RedisHub
 from engine.log import EventLog
 from engine.retention import Retention
 from engine.supervisor import Supervisor
+from engine.tools.box import Box
 from engine.vault import Vault, VaultError
 from resolvers.call import Policy, Services
 from resolvers.errors import InvalidInput
@@ -64,11 +65,13 @@ class Process:
         supervisor, models = Supervisor(self._event_log), registry(settings, self._http)
         self._catalogue = Catalogue(self._database, self._hub, models)
         self._titler = Titler(self._database, supervisor, models, settings.title_model)
+        self._toolbox = Box()
         self.services = Services(
             database=self._database,
             supervisor=supervisor,
             registry=models,
             titler=self._titler,
+            toolbox=self._toolbox,
             signer=signer,
             cursors=Cursors(signer.derive("cursors")),
             sign_ins=SignIns(self._database, self._hub),
@@ -90,6 +93,7 @@ class Process:
             stack.push_async_callback(self._http.close)
             stack.push_async_callback(self._limiter.close)
             stack.push_async_callback(self.services.registry.close)
+            stack.push_async_callback(self._toolbox.close)
             stack.push_async_callback(self.services.keyring.close)
             if self.services.external is not None:
                 stack.push_async_callback(self.services.external.close)

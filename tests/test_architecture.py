@@ -37,6 +37,7 @@ DOORS = {
     "graphql": ("graph/",),
     "httpx": (),
     "httpx2": ("server/cli.py",),
+    "jsonschema": ("engine/tools/schemas.py",),
     "pydantic": ("server/",),
     "requests": (),
     "sqlalchemy": ("db/",),

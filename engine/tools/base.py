@@ -18,6 +18,7 @@ class ToolErrorCode(StrEnum):
     NOT_FOUND = "tool_not_found"
     REJECTED = "rejected"
     TIMEOUT = "timeout"
+    TOO_LARGE = "result_too_large"
     UNAVAILABLE = "unavailable"
 
 
