@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: serve test lint types format format-check check lock schema settings migration bench faults test-faults bench-subscriptions soak-export clean
+.PHONY: serve test lint types format format-check check assets lock schema settings migration bench faults test-faults bench-subscriptions soak-export clean
 
 serve: $(VENV)/runtime.stamp
 	@$(BIN)/loquent serve $(ARGS)
@@ -30,6 +30,20 @@ format-check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check
 
 check: format-check lint types test
+
+# GraphiQL for the playground, from npm's packages. Without it a small page of our own stands in; see docs/playground.md
+PLAYGROUND := server/playground/built/index.html
+
+assets: $(PLAYGROUND)
+
+$(PLAYGROUND): playground/node_modules/.package-lock.json playground/build.mjs $(wildcard playground/src/*) \
+	$(wildcard server/playground/assets/*.js)
+	@npm run --silent --prefix playground build
+
+playground/node_modules/.package-lock.json: playground/package.json playground/package-lock.json
+	@command -v npm >/dev/null || { echo "make assets needs Node.js 20 or newer with npm on the PATH." >&2; exit 1; }
+	@npm ci --prefix playground --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
 
 # Exact versions with their hashes, for every platform; no address of a registry inside. Extras stay, because pip holds
 # `name[extra]` for another thing than `name`, and would look for a newer one of it.
@@ -73,7 +87,7 @@ soak-export: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.transfer $(ARGS)
 
 clean:
-	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build playground/node_modules server/playground/built .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/pyvenv.cfg:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer is on the PATH. Install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }

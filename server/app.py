@@ -13,7 +13,7 @@ from graph.limits import Limits
 from graph.schema import build_schema
 from rest_compat import routes
 from server.middleware import middleware
-from server.playground.page import playground
+from server.playground.page import Playground
 from server.services import Process
 from server.settings import Settings
 
@@ -21,7 +21,7 @@ from server.settings import Settings
 def create_app(settings: Settings, process: Process | None = None) -> Starlette:
     """Ready to be served. Two of them can live in one process."""
     process = process or Process(settings)
-    page = playground()
+    page = Playground()
     graphql = GraphQLApp(
         build_schema(), process.services, limits=Limits(), playground=page, allowed_origins=settings.cors_origins
     )

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from playwright.async_api import Browser, Page, WebSocketRoute, expect
+from playwright.async_api import Page, WebSocketRoute, expect
 
 from server.app import create_app
 from server.playground.page import POLICY
 from server.settings import Settings
-from tests.browser import chromium
 from tests.served import served
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +30,7 @@ async def client(tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 async def test_a_browser_at_the_graph_is_given_the_page(client: httpx2.AsyncClient) -> None:
-    answer = await client.get("/graphql", headers=HTML)
+    answer = await client.get("/graphql?plain", headers=HTML)
     assert (answer.status_code, answer.text) == (200, (ASSETS / "index.html").read_text(encoding="utf-8"))
     wanted = {
         "content-type": "text/html; charset=utf-8",
@@ -115,31 +114,8 @@ def slow_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-async def complaints() -> list[str]:
-    """What the browser had to say; none of it at the end of a test."""
-    return []
-
-
-@pytest.fixture
-async def page(browser: Browser, complaints: list[str]) -> AsyncIterator[Page]:
-    context = await browser.new_context()
-    context.set_default_timeout(5_000)
-    page = await context.new_page()
-    page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: complaints.append(f"uncaught: {error}"))
-    yield page
-    await context.close()
-
-
 async def _open(page: Page, address: str, tab: str) -> None:
-    await page.goto(f"{address}/graphql")
+    await page.goto(f"{address}/graphql?plain")
     await expect(page.locator("#status")).to_have_text("Signed in")
     await page.get_by_role("tab", name=tab, exact=True).click()
 

@@ -92,6 +92,49 @@ ${STREAM}`,
     ],
   },
   {
+    title: "Compare models",
+    about: "One message to two models, which answer at once on branches of their own; both are followed together.",
+    document: `mutation Begin {
+  createConversation(input: { title: "Side by side" }) {
+    conversation { id }
+    errors { code message path }
+  }
+}
+
+mutation Compare($conversationId: ID!, $text: String!, $models: [String!]!) {
+  compareModels(
+    input: {
+      conversationId: $conversationId
+      content: [{ text: $text }]
+      models: $models
+    }
+  ) {
+    replies { generation { id modelName } }
+    errors { code message path }
+  }
+}
+
+subscription Both($firstId: ID!, $secondId: ID!) {
+  compare(ids: [$firstId, $secondId]) {
+    __typename
+    generationId
+    seq
+    ... on TextDelta { text }
+    ... on GenerationFailed { error { code message } }
+  }
+}
+`,
+    variables: { text: "What do you think of comparisons?", models: ["demo", "demo"] },
+    steps: [
+      { operation: "Begin", take: { conversationId: "createConversation.conversation.id" } },
+      {
+        operation: "Compare",
+        take: { firstId: "compareModels.replies.0.generation.id", secondId: "compareModels.replies.1.generation.id" },
+      },
+      { operation: "Both" },
+    ],
+  },
+  {
     title: "Conversations",
     about: "Your conversations, the latest change first, each with its last messages. Put “endCursor” into “after” for the next page.",
     document: `query Conversations($first: Int = 10, $after: String) {
@@ -135,6 +178,23 @@ ${STREAM}`,
     }
   }
   server { version isReady }
+}
+`,
+    variables: {},
+  },
+  {
+    title: "Admin",
+    about: "What administrators see: who is here, what was used, and what runs now. Sign in as one first.",
+    document: `query Overview {
+  admin {
+    users(first: 5) { edges { node { id email role createdAt } } }
+    usage(by: [MODEL]) { rows { modelName requests totalTokens cost } }
+    auditLog(first: 5) { edges { node { action actorId createdAt } } }
+  }
+}
+
+subscription Running {
+  activeGenerations { id userName modelName seconds tokensPerSecond viewers }
 }
 `,
     variables: {},
