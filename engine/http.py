@@ -308,7 +308,7 @@ def refusal(status: int, body: bytes, retry_after: str | None = None) -> Refusal
             message = "The provider is not available at the moment"
             seconds = _seconds(retry_after)
             return Refusal(status, ErrorCode.UNAVAILABLE, message, is_retryable=True, retry_after=seconds)
-        case 400 | 413 | 422:
+        case 400 | 405 | 413 | 422 | 501:
             return Refusal(status, *explained(body))
         case _ if status >= 500:
             return Refusal(status, ErrorCode.PROVIDER_ERROR, "The provider failed", is_retryable=True)

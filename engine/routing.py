@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 import structlog
 
-from engine.events import ErrorCode
+from engine.events import ErrorCode, FinishReason
 from engine.prices import Prices
-from engine.providers.base import ChatRequest, Chunk, Credential, ModelInfo, UpstreamError
+from engine.providers import texts
+from engine.providers.base import (
+    ChatRequest,
+    Chunk,
+    Credential,
+    EmbeddingRequest,
+    Finish,
+    ModelInfo,
+    Prompt,
+    TextRequest,
+    UpstreamError,
+    embed,
+)
 from engine.providers.breaker import Guarded
 from engine.providers.registry import Offer
 
@@ -65,7 +77,7 @@ class Route:
             self.chosen = candidate
             has_begun = False
             try:
-                async with aclosing(candidate.offer.provider.stream(_asked(request, candidate))) as chunks:
+                async with aclosing(self._answer(candidate, _asked(request, candidate))) as chunks:
                     async for chunk in chunks:
                         if not has_begun and number > 1 and self.on_change is not None:
                             self.on_change()
@@ -82,6 +94,46 @@ class Route:
 
     async def close(self) -> None:
         """The providers are the registry's."""
+
+    def _answer(self, candidate: Candidate, asked: ChatRequest) -> AsyncGenerator[Chunk]:
+        return candidate.offer.provider.stream(asked)
+
+
+class TextRoute(Route):
+    """The same for a run that goes on with texts; what its request says of messages is only what they cost, roughly."""
+
+    def __init__(self, candidates: Sequence[Candidate], prompts: Sequence[Prompt]) -> None:
+        super().__init__(candidates)
+        self._prompts = prompts
+
+    def _answer(self, candidate: Candidate, asked: ChatRequest) -> AsyncGenerator[Chunk]:
+        return texts.complete(
+            candidate.offer.provider,
+            TextRequest(
+                asked.model, self._prompts, asked.options, asked.is_streamed, asked.wants_raw, asked.credential
+            ),
+        )
+
+
+class EmbeddingRoute(Route):
+    """The same for a run that makes vectors: they are here once it has ended, and all that it says is the bill."""
+
+    def __init__(
+        self, candidates: Sequence[Candidate], inputs: Sequence[Prompt], options: Mapping[str, object]
+    ) -> None:
+        super().__init__(candidates)
+        self._inputs = inputs
+        # As they came: what administrators say of answers is said of no vector.
+        self._options = options
+        self.vectors: Sequence[Sequence[float]] = ()
+
+    async def _answer(self, candidate: Candidate, asked: ChatRequest) -> AsyncGenerator[Chunk]:
+        request = EmbeddingRequest(asked.model, self._inputs, self._options, asked.credential)
+        found = await embed(candidate.offer.provider, request)
+        if len(found.vectors) != len(self._inputs):
+            raise UpstreamError(ErrorCode.PROVIDER_PROTOCOL, "The provider sent another number of embeddings")
+        self.vectors = found.vectors
+        yield Chunk(finishes=[Finish(FinishReason.STOP)], usage=found.usage)
 
 
 def in_turn(offers: Sequence[Offer]) -> list[Offer]:

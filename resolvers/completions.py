@@ -22,11 +22,16 @@ from engine.events import (
     TextDelta,
     ToolCallDelta,
 )
+from engine.ownership import OnDisconnect
+from engine.providers.base import ChatRequest
+from engine.providers.registry import Entry
 from engine.ring import Batch
-from engine.run import Run
+from engine.routing import Route
+from engine.run import Run, Spec
 from engine.transcript import Transcript
 from engine.turn import Tap
-from resolvers import idempotency
+from resolvers import budgets, idempotency, replies
+from resolvers.access import WRITE, require
 from resolvers.call import Call
 from resolvers.errors import NotFound
 
@@ -97,6 +102,36 @@ class Completion:
     def retry_after(self) -> float | None:
         """For one that failed, in seconds, where the upstream has said so."""
         return self.run.retry_after if self.run is not None else None
+
+
+async def start(call: Call, entry: Entry, route: Route, request: ChatRequest, *, answers: int = 1) -> Completion:
+    """Starts a run that is its client's alone: nothing is kept but the ledger row, and leaving ends it.
+
+    `answers`: how many the model gives for each that `n` asks for. Raises RateLimited, BudgetExceeded, Unavailable.
+    """
+    caller = require(call, WRITE)
+    options = request.options
+    if answers > 1:
+        each = options.get("n")
+        options = {**options, "n": answers * each if isinstance(each, int) else answers}
+    amount = budgets.most(call, entry, request.messages, options)
+    with replies.places(call, caller) as [id]:
+        if amount:
+            await budgets.reserve_alone(call, id, amount)
+        run = call.services.supervisor.start(
+            Spec(
+                id=id,
+                user_id=caller.user_id,
+                model=entry.name,
+                provider=route,
+                request=request,
+                on_disconnect=OnDisconnect.CANCEL,
+                is_durable=False,
+                credential_id=caller.credential_id,
+                is_reserved=amount > 0,
+            )
+        )
+    return of_run(call, run)
 
 
 def of_run(call: Call, run: Run) -> Completion:

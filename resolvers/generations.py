@@ -15,9 +15,8 @@ from engine import prompt
 from engine.ownership import OnDisconnect as OnDisconnect
 from engine.providers.base import ChatMessage, ChatRequest
 from engine.ring import Batch
-from engine.run import Spec
 from engine.supervisor import CANCEL_WAIT
-from resolvers import budgets, catalog, completions, replies, routing, runs, settings, titles
+from resolvers import catalog, completions, replies, routing, runs, settings, titles
 from resolvers.access import READ, WRITE, require
 from resolvers.call import Call
 from resolvers.completions import Completion as Completion
@@ -157,24 +156,7 @@ async def complete(
     check_parameters(parameters)
     route = await routing.route(call, caller, entry)
     request = ChatRequest(entry.name, checked, parameters, is_streamed=is_streamed, wants_raw=is_tapped)
-    amount = budgets.most(call, entry, checked, parameters)
-    with replies.places(call, caller) as [id]:
-        if amount:
-            await budgets.reserve_alone(call, id, amount)
-        run = call.services.supervisor.start(
-            Spec(
-                id=id,
-                user_id=caller.user_id,
-                model=entry.name,
-                provider=route,
-                request=request,
-                on_disconnect=OnDisconnect.CANCEL,
-                is_durable=False,
-                credential_id=caller.credential_id,
-                is_reserved=amount > 0,
-            )
-        )
-    return completions.of_run(call, run)
+    return await completions.start(call, entry, route, request)
 
 
 async def _complete_once(

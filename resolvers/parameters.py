@@ -47,10 +47,10 @@ class _Message(msgspec.Struct, frozen=True):
     tool_calls: Annotated[list[dict[str, object]], Meta(max_length=128)] | None = None
 
 
-def check_parameters(options: Mapping[str, object]) -> None:
+def check_parameters(options: Mapping[str, object], known: type[msgspec.Struct] = Parameters) -> None:
     """Raises InvalidInput naming the parameter that is out of its bounds."""
     try:
-        msgspec.convert(options, Parameters)
+        msgspec.convert(options, known)
     except msgspec.ValidationError as error:
         raise explained(error) from error
 

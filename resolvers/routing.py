@@ -11,13 +11,18 @@ from resolvers.caller import Caller
 
 
 async def route(call: Call, caller: Caller, entry: Entry) -> Route:
+    """Raises what `candidates` does."""
+    return Route(await candidates(call, caller, entry))
+
+
+async def candidates(call: Call, caller: Caller, entry: Entry) -> list[Candidate]:
     """Asks no database where the caller has no keys of their own. Raises Unavailable for a key that cannot be opened."""
-    candidates = await _candidates(call, caller, entry, is_fallback=False)
+    found = await _candidates(call, caller, entry, is_fallback=False)
     for name in entry.fallbacks:
         other = call.services.registry.find(name)
         if other is not None and other.name != entry.name:
-            candidates += await _candidates(call, caller, other, is_fallback=True)
-    return Route(candidates)
+            found += await _candidates(call, caller, other, is_fallback=True)
+    return found
 
 
 async def _candidates(call: Call, caller: Caller, entry: Entry, *, is_fallback: bool) -> list[Candidate]:

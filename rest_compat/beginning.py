@@ -69,7 +69,8 @@ class Beginning:
         finally:
             self._has_tried.set()
         self._completion = found
-        self._rest = chat.pieces(replace(found, batches=partial(self._heard, found)), includes_usage=False)
+        heard = replace(found, batches=partial(self._heard, found))
+        self._rest = chat.pieces(heard, lambda: chat.writer(heard, includes_usage=False))
         return await anext(self._rest, b"")
 
     async def _heard(self, found: Completion) -> AsyncGenerator[Batch]:

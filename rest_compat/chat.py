@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import assert_never
 from urllib.parse import quote
 
@@ -14,14 +14,18 @@ from engine.events import (
     Completed,
     Delta,
     Failed,
+    FinishReason,
+    GenerationEvent,
     Incomplete,
+    Rerouted,
+    Started,
     Terminal,
 )
 from resolvers import generations
 from resolvers.errors import Conflict, GenerationFailed
 from resolvers.generations import Completion
 from rest_compat import body, sse
-from rest_compat.completions import ChunkWriter, Head, completion
+from rest_compat.completions import ChunkWriter, Head, Writer, completion
 from rest_compat.endpoint import Answer, Ask, Headers, Reply, Stream
 from rest_compat.errors import ErrorEvent, problem
 
@@ -55,11 +59,19 @@ async def complete(ask: Ask, written: dict[str, object]) -> Answer:
     )
     if asked.stream:
         includes_usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
-        said = pieces(found, includes_usage=includes_usage)
-        first = await anext(said)
-        return Stream(first, said, headers(found))
-    whole = await _whole(found)
-    return Reply(whole, headers=headers(found))
+        return await streamed(found, lambda: writer(found, includes_usage=includes_usage))
+    return await whole(found, _completion)
+
+
+async def streamed(found: Completion, made: Callable[[], Writer]) -> Stream:
+    """Raises what `pieces` does."""
+    said = pieces(found, made)
+    first = await anext(said)
+    return Stream(first, said, headers(found))
+
+
+def writer(found: Completion, *, includes_usage: bool) -> ChunkWriter:
+    return ChunkWriter(head(found, "chatcmpl-"), includes_usage=includes_usage)
 
 
 def headers(found: Completion) -> Headers:
@@ -71,34 +83,45 @@ def headers(found: Completion) -> Headers:
     ]
 
 
-async def _whole(found: Completion) -> bytes:
+async def whole(
+    found: Completion, write: Callable[[Completion, list[GenerationEvent], Completed | Incomplete], bytes]
+) -> Reply:
     """The answer as one object. Raises GenerationFailed, Conflict."""
     said = await found.whole()
     end = said[-1]
     if isinstance(end, (Failed, Cancelled)):
         raise failure(end, found.retry_after)
     raw = found.tap.take() if found.tap is not None else b""
-    if raw:
-        return raw
     assert isinstance(end, (Completed, Incomplete)), "nothing follows the end of a run"
-    reasons = found.finish_reasons if isinstance(end, Completed) else {}
-    return completion(_head(found), said, reasons, end.usage, default=end.finish_reason)
+    return Reply(raw or write(found, said, end), headers=headers(found))
 
 
-async def pieces(found: Completion, *, includes_usage: bool) -> AsyncGenerator[bytes]:
-    """What goes to the client at each wake-up; the first piece comes with the first thing that the model says.
+def _completion(found: Completion, said: list[GenerationEvent], end: Completed | Incomplete) -> bytes:
+    return completion(head(found, "chatcmpl-"), said, reasons(found, end), end.usage, default=end.finish_reason)
+
+
+def reasons(found: Completion, end: Completed | Incomplete) -> Mapping[int, FinishReason]:
+    return found.finish_reasons if isinstance(end, Completed) else {}
+
+
+async def pieces(found: Completion, made: Callable[[], Writer]) -> AsyncGenerator[bytes]:
+    """What goes to the client at each wake-up; the first piece comes with the first thing that the model says, and the
+    writer is made then: before it, nobody knows who will answer.
 
     Raises GenerationFailed or Conflict when the run ends before that.
     """
-    writer, tap = ChunkWriter(_head(found), includes_usage=includes_usage), found.tap
+    tap, writer = found.tap, None
     first_raw, has_begun = b"", False
     async with contextlib.aclosing(found.batches()) as batches:
         async for events in batches:
+            end = events[-1]
+            if isinstance(end, (Started, Rerouted)):
+                continue
+            writer = writer or made()
             # The upstream's own bytes where it speaks this format; they say the same as the events they came with.
             raw = tap.take() if tap is not None else b""
             first_raw = first_raw or raw
             piece = raw or writer.deltas(events)
-            end = events[-1]
             if isinstance(end, Terminal):
                 has_begun = has_begun or any(isinstance(event, Delta) for event in events)
                 if isinstance(end, (Failed, Cancelled)) and not has_begun:
@@ -109,7 +132,7 @@ async def pieces(found: Completion, *, includes_usage: bool) -> AsyncGenerator[b
                 yield piece
 
 
-def _ending(found: Completion, end: Terminal, writer: ChunkWriter, first_raw: bytes) -> bytes:
+def _ending(found: Completion, end: Terminal, writer: Writer, first_raw: bytes) -> bytes:
     """What follows the last delta. `first_raw` when it is the upstream's own bytes that went before."""
     if first_raw:
         writer.continue_after(first_raw)
@@ -132,9 +155,9 @@ def failure(end: Failed | Cancelled, retry_after: float | None) -> GenerationFai
     return GenerationFailed(end.failure, retry_after=retry_after)
 
 
-def _head(found: Completion) -> Head:
+def head(found: Completion, prefix: str) -> Head:
     return Head(
-        id=found.id.replace("gen_", "chatcmpl-"),
+        id=found.id.replace("gen_", prefix),
         created=int(found.created_at.timestamp()),
         model=found.model,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -159,6 +159,23 @@ def completion(
     return msgspec.json.encode(answer)
 
 
+class Writer(Protocol):
+    """Writes the events of one stream."""
+
+    def continue_after(self, raw: bytes) -> None:
+        """Writes as whoever wrote these events, of which the first is enough."""
+
+    def deltas(self, said: Iterable[GenerationEvent]) -> bytes: ...
+
+    def finishes(self, finish_reasons: Mapping[int, FinishReason], *, default: FinishReason) -> bytes:
+        """The end of every choice; `default` as in `completion`."""
+        ...
+
+    def usage(self, spent: events.Usage) -> bytes:
+        """What only bills; nothing when the client did not ask for it."""
+        ...
+
+
 class ChunkWriter:
     """Writes the chunks of one stream. The first of each choice tells its role."""
 
@@ -168,7 +185,6 @@ class ChunkWriter:
         self._begun: set[int] = set()
 
     def continue_after(self, raw: bytes) -> None:
-        """Writes as whoever wrote these events, of which the first is enough."""
         first = raw[: raw.find(b"\n")].removeprefix(b"data:")
         with contextlib.suppress(msgspec.DecodeError):
             self._head = msgspec.json.decode(first, type=Head)
@@ -177,14 +193,12 @@ class ChunkWriter:
         return b"".join([self._delta(event) for event in said if isinstance(event, events.Delta)])
 
     def finishes(self, finish_reasons: Mapping[int, FinishReason], *, default: FinishReason) -> bytes:
-        """The end of every choice; `default` as in `completion`."""
         return b"".join(
             self._chunk([ChunkChoice(index, self._first(index), None, finish_reasons.get(index, default))])
             for index in sorted(self._begun | {0})
         )
 
     def usage(self, spent: events.Usage) -> bytes:
-        """The chunk that only bills; nothing when the client did not ask for it."""
         return self._chunk([], usage(spent)) if self._includes_usage else b""
 
     def _delta(self, event: events.Delta) -> bytes:

@@ -37,6 +37,7 @@ from rest_compat import (
     sessions,
     settings,
     shares,
+    text_routes,
     usage,
     users,
 )
@@ -193,6 +194,7 @@ OPERATIONS = (
         request=EventQuery, response=EventObject, is_watched=True,
     ),
     *model_routes.OPERATIONS,
+    *text_routes.OPERATIONS,
     bare("POST", "/auth/guest-login", PUBLIC, auth.guest_login, response=SignIn),
     operation("POST", "/auth/refresh", PUBLIC, auth.refresh, request=RefreshRequest, response=Renewed),
     operation("POST", "/auth/refresh-token", PUBLIC, auth.refresh, request=RefreshRequest, response=Renewed),

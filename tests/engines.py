@@ -29,6 +29,8 @@ def running_engine(model: Path) -> Iterator[str]:
     params.n_ctx = LONGEST
     params.n_parallel = PARALLEL
     params.kv_unified = True
+    params.embedding = True
+    params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.port = 0
     params.verbosity = -1

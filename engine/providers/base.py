@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NotRequired, Protocol, TypedDict
+from typing import NotRequired, Protocol, TypedDict, runtime_checkable
 
 import msgspec
 
@@ -46,6 +46,43 @@ class ChatRequest:
     is_streamed: bool = True
     wants_raw: bool = False
     credential: Credential | None = None
+
+
+Prompt = str | Sequence[int]
+"""A text, or the tokens of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextRequest:
+    """Texts that a model is to go on with, without any roles; everything else as in a ChatRequest.
+
+    Of so many prompts and `n` answers to each, the answers to the first prompt are the first choices.
+    """
+
+    model: str
+    prompts: Sequence[Prompt]
+    options: Mapping[str, object] = field(default_factory=dict)
+    is_streamed: bool = True
+    wants_raw: bool = False
+    credential: Credential | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """Texts to be made vectors. `options` are all further fields as the caller wrote them (`dimensions` …)."""
+
+    model: str
+    inputs: Sequence[Prompt]
+    options: Mapping[str, object] = field(default_factory=dict)
+    credential: Credential | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """A vector for each input, in their order."""
+
+    vectors: Sequence[Sequence[float]]
+    usage: Usage | None = None
 
 
 class Finish(msgspec.Struct, frozen=True):
@@ -126,3 +163,29 @@ class Provider(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class TextCompleter(Protocol):
+    """A provider that can go on with a text. What it promises is what `Provider.stream` does.
+
+    The others are asked in a chat (`texts.py`).
+    """
+
+    def complete(self, request: TextRequest) -> AsyncGenerator[Chunk]: ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A provider that can make vectors of texts."""
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Raises UpstreamError. Cancelling closes the upstream's socket at once."""
+        ...
+
+
+async def embed(provider: Provider, request: EmbeddingRequest) -> Embeddings:
+    """Raises UpstreamError, also for a provider that makes no vectors."""
+    if not isinstance(provider, Embedder):
+        raise UpstreamError(ErrorCode.INVALID_REQUEST, "This model makes no embeddings")
+    return await provider.embed(request)

@@ -12,7 +12,18 @@ import structlog
 
 from engine.events import ErrorCode
 from engine.http import Refusal
-from engine.providers.base import ChatRequest, Chunk, ModelInfo, Provider, UpstreamError
+from engine.providers import texts
+from engine.providers.base import (
+    ChatRequest,
+    Chunk,
+    EmbeddingRequest,
+    Embeddings,
+    ModelInfo,
+    Provider,
+    TextRequest,
+    UpstreamError,
+    embed,
+)
 
 _log = structlog.get_logger()
 
@@ -128,12 +139,34 @@ class Guarded:
         # A list may come from a server whose models are all dead, so it proves nothing in either direction.
         return await self.provider.models()
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
+    def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
+        return self._guarded(self.provider.stream(request))
+
+    def complete(self, request: TextRequest) -> AsyncGenerator[Chunk]:
+        return self._guarded(texts.complete(self.provider, request))
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        self.breaker.check()
+        async with self._place():
+            ticket = self.breaker.enter()
+            try:
+                found = await embed(self.provider, request)
+            except UpstreamError as error:
+                (self.breaker.failed if _is_its_own(error) else self.breaker.succeeded)(ticket)
+                raise
+            except BaseException:
+                # The reader has gone.
+                self.breaker.left(ticket)
+                raise
+            self.breaker.succeeded(ticket)
+            return found
+
+    async def _guarded(self, answer: AsyncGenerator[Chunk]) -> AsyncGenerator[Chunk]:
         self.breaker.check()
         async with self._place():
             ticket, has_begun = self.breaker.enter(), False
             try:
-                async with aclosing(self.provider.stream(request)) as chunks:
+                async with aclosing(answer) as chunks:
                     async for chunk in chunks:
                         has_begun = True
                         self.breaker.answered(ticket)

@@ -19,8 +19,17 @@ from engine.events import (
     Usage,
 )
 from engine.prices import Prices
-from engine.providers import eliza
-from engine.providers.base import ChatMessage, ChatRequest, Chunk, Finish, ModelInfo, UpstreamError
+from engine.providers import eliza, hashing
+from engine.providers.base import (
+    ChatMessage,
+    ChatRequest,
+    Chunk,
+    EmbeddingRequest,
+    Embeddings,
+    Finish,
+    ModelInfo,
+    UpstreamError,
+)
 
 Step = str | Delta | Usage | FinishReason | UpstreamError | asyncio.Event
 """A piece of text, any other delta, the bill, the end, a failure, or a gate that holds the answer back until it is set."""
@@ -32,6 +41,7 @@ _MODEL = ModelInfo(
     name="demo",
     display_name="Demonstration",
     context_length=8192,
+    capabilities=frozenset({"chat", "embeddings"}),
     description="A small conversational program in the tradition of ELIZA. It is a demonstration, not a language model.",
     prices=Prices(0, 0),
 )
@@ -91,6 +101,18 @@ class DemoProvider:
         finally:
             if not is_over:
                 self._count_closed()
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """By the words that are there, not by what they mean."""
+        dimensions = request.options.get("dimensions") or hashing.DIMENSIONS
+        if not isinstance(dimensions, int) or not 1 <= dimensions <= hashing.MOST_DIMENSIONS:
+            message = f"The demonstration makes embeddings of 1 to {hashing.MOST_DIMENSIONS} dimensions"
+            raise UpstreamError(ErrorCode.INVALID_REQUEST, message)
+        inputs = [one for one in request.inputs if isinstance(one, str)]
+        if len(inputs) < len(request.inputs):
+            raise UpstreamError(ErrorCode.INVALID_REQUEST, "The demonstration reads text, not tokens")
+        usage = Usage(prompt_tokens=sum(map(hashing.words, inputs)), provenance=Provenance.EXACT)
+        return Embeddings([hashing.vector(one, dimensions) for one in inputs], usage)
 
     async def close(self) -> None:
         """Nothing is held."""

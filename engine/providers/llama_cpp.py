@@ -9,19 +9,38 @@ import json
 import re
 import secrets
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from engine.events import ErrorCode
 from engine.http import HttpClient, Unreachable
-from engine.providers.base import ChatRequest, Chunk, ModelInfo, UpstreamError
+from engine.providers import texts
+from engine.providers.base import (
+    ChatRequest,
+    Chunk,
+    EmbeddingRequest,
+    Embeddings,
+    ModelInfo,
+    Prompt,
+    TextRequest,
+    UpstreamError,
+)
 from engine.providers.openai import OpenAIProvider
+
+_Piece = TypeVar("_Piece")
 
 _ENGINE = Path(__file__).with_name("llama_engine.py")
 _LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\Z")
 _FILE_MARK = b"GGUF"
+# What a model for embeddings says in the first part of its file: how its vectors become one.
+_POOLS = b".pooling_type"
+_HEAD = 1 << 20
+# Such a model reads a text in one batch, and memory is set aside for it.
+_LARGEST_BATCH = 8192
 _LOAD_TIME = 600.0
 _BUSY_TIME = 60.0
 
@@ -83,14 +102,32 @@ class LlamaCppProvider:
             raise _not_installed()
         return [info for info, _ in await asyncio.to_thread(self._files)]
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
+    def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
+        return self._answer(request.model, lambda upstream: upstream.stream(request))
+
+    def complete(self, request: TextRequest) -> AsyncGenerator[Chunk]:
+        if len(request.prompts) > 1:
+            # Of several prompts at once the engine bills one only.
+            return texts.one_by_one(request, lambda prompt: self.complete(_alone(request, prompt)))
+        return self._answer(request.model, lambda upstream: upstream.complete(request))
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        async def once(upstream: OpenAIProvider) -> AsyncGenerator[Embeddings]:
+            yield await upstream.embed(request)
+
+        async with contextlib.aclosing(self._answer(request.model, once)) as found:
+            return await anext(found)
+
+    async def _answer(
+        self, model: str, ask: Callable[[OpenAIProvider], AsyncGenerator[_Piece]]
+    ) -> AsyncGenerator[_Piece]:
         is_second = False
         while True:
-            engine = await self._borrow(request.model)
+            engine = await self._borrow(model)
             try:
-                async with contextlib.aclosing(engine.upstream.stream(request)) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
+                async with contextlib.aclosing(ask(engine.upstream)) as pieces:
+                    async for piece in pieces:
+                        yield piece
                 return
             except Unreachable as error:
                 if is_second or error.code is not ErrorCode.UNAVAILABLE:
@@ -174,6 +211,7 @@ class LlamaCppProvider:
             "context_length": self._context_length,
             "parallel": self._parallel,
             "threads": self._threads,
+            "batch": min(self._context_length, _LARGEST_BATCH) if await asyncio.to_thread(_has_pooling, path) else 0,
         }
         process = await asyncio.create_subprocess_exec(
             # -P: the folder of the script holds modules with the names of public packages.
@@ -198,6 +236,10 @@ class LlamaCppProvider:
         return _Engine(
             process, OpenAIProvider(self.name, address, key, self._http, headers=once, retries=0, patience=_LOAD_TIME)
         )
+
+
+def _alone(request: TextRequest, prompt: Prompt) -> TextRequest:
+    return replace(request, prompts=[prompt], wants_raw=False)
 
 
 async def _ordered(process: asyncio.subprocess.Process, order: dict[str, object]) -> _Started:
@@ -232,6 +274,14 @@ def _has_file_mark(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(len(_FILE_MARK)) == _FILE_MARK
+    except OSError:
+        return False
+
+
+def _has_pooling(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return _POOLS in file.read(_HEAD)
     except OSError:
         return False
 

@@ -23,6 +23,13 @@ def _serve(order: dict[str, object], answers: TextIO) -> None:
     params.n_ctx = order["context_length"]
     params.n_parallel = order["parallel"]
     params.kv_unified = True
+    params.embedding = True
+    if order["batch"]:
+        # A model for embeddings.
+        params.n_batch = params.n_ubatch = order["batch"]
+    else:
+        # A model for chats: its vectors are the mean of what it makes of the words.
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     if order["threads"]:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = order["threads"]
     params.hostnames = ["127.0.0.1"]

@@ -5,14 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
 
 from engine.events import ErrorCode
 from engine.http import HttpClient, Refusal, ResponseStream, Unreachable, origin
+from engine.providers import texts
 from engine.providers.attempts import Attempts
-from engine.providers.base import ChatRequest, Chunk, ModelInfo, UpstreamError
+from engine.providers.base import (
+    ChatRequest,
+    Chunk,
+    Credential,
+    EmbeddingRequest,
+    Embeddings,
+    ModelInfo,
+    TextRequest,
+    UpstreamError,
+)
+from engine.providers.openai_vectors import embeddings_of
 from engine.providers.openai_wire import StreamedAnswer, models_of, whole_answer
 from engine.sse import EventReader, OverlongEvent
 
@@ -22,6 +34,29 @@ _Answer = TypeVar("_Answer")
 
 _END_OF_BODY_WAIT = 0.25
 _CANNOT_STREAM_USAGE = ("stream_options", "include_usage")
+_CANNOT_PACK = "encoding_format"
+# Where nobody goes on with texts, or not with this model.
+_NOT_THERE = frozenset({404, 405, 501})
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is posted where, without what is said of streaming."""
+
+    url: str
+    fields: Mapping[str, object]
+    is_streamed: bool
+    wants_raw: bool
+    credential: Credential | None
+
+    def body(self, *, asks_for_usage: bool) -> bytes:
+        """Raises UpstreamError."""
+        fields = dict(self.fields)
+        if self.is_streamed:
+            fields["stream"] = True
+            if asks_for_usage:
+                fields["stream_options"] = {"include_usage": True}
+        return _encoded(fields)
 
 
 class OpenAIProvider:
@@ -47,69 +82,109 @@ class OpenAIProvider:
         self._http = http
         base = base_url.strip().rstrip("/")
         self._chat_url = base + "/chat/completions"
+        self._text_url = base + "/completions"
+        self._embeddings_url = base + "/embeddings"
         self._models_url = base + "/models"
         self._api_key = (api_key or "").strip()
         self._headers = dict(headers or {})
         self._attempts = Attempts(retries, backoff)
         self._patience = http.timeouts.first_byte if patience is None else patience
-        self._asks_for_usage = True
+        self._asks_for_usage = self._asks_for_base64 = True
 
     async def models(self) -> Sequence[ModelInfo]:
         return models_of(await self._http.get_json(self._models_url, self._with(self._api_key)))
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
-        if not request.is_streamed:
-            yield await self._complete(request)
+    def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
+        fields = {**request.options, "model": request.model, "messages": request.messages}
+        return self._answer(
+            _Question(self._chat_url, fields, request.is_streamed, request.wants_raw, request.credential)
+        )
+
+    async def complete(self, request: TextRequest) -> AsyncGenerator[Chunk]:
+        """In a chat where this upstream goes on with no texts, or not with this model."""
+        prompts = request.prompts
+        prompt = prompts[0] if len(prompts) == 1 else prompts
+        fields = {**request.options, "model": request.model, "prompt": prompt}
+        question = _Question(self._text_url, fields, request.is_streamed, request.wants_raw, request.credential)
+        try:
+            async with contextlib.aclosing(self._answer(question)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except Refusal as refusal:
+            if refusal.status not in _NOT_THERE:
+                raise
+        else:
             return
-        response = await self._open(request)
+        async with contextlib.aclosing(texts.by_chat(self, request)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        inputs = request.inputs
+        fields = {**request.options, "model": request.model, "input": inputs[0] if len(inputs) == 1 else inputs}
+        if self._asks_for_base64:
+            try:
+                # A quarter of the bytes, and nothing is lost in writing numbers as text.
+                packed = _encoded({**fields, "encoding_format": "base64"})
+                return embeddings_of(await self._posted(self._embeddings_url, packed, request.credential))
+            except Refusal as refusal:
+                if _CANNOT_PACK not in refusal.message:
+                    raise
+                self._asks_for_base64 = False
+        return embeddings_of(await self._posted(self._embeddings_url, _encoded(fields), request.credential))
+
+    async def close(self) -> None:
+        """The connections belong to the HttpClient that was given."""
+
+    async def _answer(self, question: _Question) -> AsyncGenerator[Chunk]:
+        if not question.is_streamed:
+            yield await self._whole(question)
+            return
+        response = await self._open(question)
         try:
             if response.content_type == "application/json":
                 # Some servers answer whole whatever they are asked; as events they would be forwarded wrongly.
                 yield whole_answer(await response.read_all(), wants_raw=False)
                 return
             _check_is_event_stream(response.content_type)
-            reading = _Reading(response, wants_raw=request.wants_raw)
+            reading = _Reading(response, wants_raw=question.wants_raw)
             while (chunk := await reading.next_chunk()) is not None:
                 yield chunk
         finally:
             response.close()
 
-    async def close(self) -> None:
-        """The connections belong to the HttpClient that was given."""
+    async def _whole(self, question: _Question) -> Chunk:
+        body = question.body(asks_for_usage=False)
+        answer = await self._posted(question.url, body, question.credential)
+        return whole_answer(answer, wants_raw=question.wants_raw)
 
-    async def _complete(self, request: ChatRequest) -> Chunk:
-        body = _encoded(request, asks_for_usage=False)
-        key = self._key(request)
+    async def _posted(self, url: str, body: bytes, credential: Credential | None) -> bytes:
+        key = self._key(credential)
         headers = self._with(key)
-        answer = await self._retrying(
-            lambda within: self._http.post_json(self._chat_url, body, headers, within=within),
-            key,
-            self._http.timeouts.whole,
+        return await self._retrying(
+            lambda within: self._http.post_json(url, body, headers, within=within), key, self._http.timeouts.whole
         )
-        return whole_answer(answer, wants_raw=request.wants_raw)
 
-    async def _open(self, request: ChatRequest) -> ResponseStream:
-        key = self._key(request)
+    async def _open(self, question: _Question) -> ResponseStream:
+        key = self._key(question.credential)
         headers = self._with(key)
         if self._asks_for_usage:
-            body = _encoded(request, asks_for_usage=True)
+            body = question.body(asks_for_usage=True)
             try:
-                return await self._opened(body, headers, key)
+                return await self._opened(question.url, body, headers, key)
             except Refusal as refusal:
                 if not any(word in refusal.message for word in _CANNOT_STREAM_USAGE):
                     raise
                 self._asks_for_usage = False
-        body = _encoded(request, asks_for_usage=False)
-        return await self._opened(body, headers, key)
+        return await self._opened(question.url, question.body(asks_for_usage=False), headers, key)
 
-    async def _opened(self, body: bytes, headers: Mapping[str, str], key: str) -> ResponseStream:
+    async def _opened(self, url: str, body: bytes, headers: Mapping[str, str], key: str) -> ResponseStream:
         return await self._retrying(
-            lambda within: self._http.open_stream(self._chat_url, body, headers, within=within), key, self._patience
+            lambda within: self._http.open_stream(url, body, headers, within=within), key, self._patience
         )
 
-    def _key(self, request: ChatRequest) -> str:
+    def _key(self, own: Credential | None) -> str:
         """The user's own, if it was given for this origin, else the operator's."""
-        own = request.credential
         return own.secret.reveal() if own is not None and own.origin == self.origin else self._api_key
 
     def _with(self, key: str) -> Mapping[str, str]:
@@ -180,13 +255,8 @@ def _check_is_event_stream(content_type: str) -> None:
         raise UpstreamError(ErrorCode.PROVIDER_PROTOCOL, "The provider did not answer with a stream of events")
 
 
-def _encoded(request: ChatRequest, *, asks_for_usage: bool) -> bytes:
-    body = {**request.options, "model": request.model, "messages": request.messages}
-    if request.is_streamed:
-        body["stream"] = True
-        if asks_for_usage:
-            body["stream_options"] = {"include_usage": True}
+def _encoded(fields: Mapping[str, object]) -> bytes:
     try:
-        return msgspec.json.encode(body)
+        return msgspec.json.encode(fields)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise UpstreamError(ErrorCode.INVALID_REQUEST, "The request cannot be written as JSON") from error

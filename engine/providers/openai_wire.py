@@ -47,9 +47,12 @@ class _Message(msgspec.Struct, gc=False):
 
 
 class _Choice(msgspec.Struct, gc=False):
+    """`text` where a text was gone on with: that wire is the same but for it."""
+
     index: _Index = 0
     delta: _Message | None = None
     message: _Message | None = None
+    text: str | None = None
     finish_reason: str | None = None
 
 
@@ -61,7 +64,7 @@ class _CompletionDetails(msgspec.Struct, gc=False):
     reasoning_tokens: _Count | None = None
 
 
-class _Usage(msgspec.Struct, gc=False):
+class WireUsage(msgspec.Struct, gc=False):
     prompt_tokens: _Count | None = None
     completion_tokens: _Count | None = None
     prompt_tokens_details: _PromptDetails | None = None
@@ -73,14 +76,16 @@ _NO_ERROR = msgspec.Raw()
 
 class _Answer(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
-    usage: _Usage | None = None
+    usage: WireUsage | None = None
     error: msgspec.Raw = _NO_ERROR
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
-_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)
 _LARGEST_COUNT = (1 << 31) - 1
 _RATE_LIMIT_CODES = frozenset({"rate_limit_error", "rate_limit_exceeded", "too_many_requests"})
+# What llama.cpp begins with when it is given several prompts.
+_NOTHING = b"null"
 _NONSENSE = "The provider sent something that is not a chat completion"
 
 # An escaped NUL: a backslash that is not itself escaped, then u0000. No database of ours stores it.
@@ -133,14 +138,15 @@ class StreamedAnswer:
             return False
         try:
             answer = _decode(payload)
-        except _NOT_JSON:
-            self.failure = UpstreamError(ErrorCode.PROVIDER_PROTOCOL, _NONSENSE)
+        except NOT_JSON:
+            if payload != _NOTHING:
+                self.failure = UpstreamError(ErrorCode.PROVIDER_PROTOCOL, _NONSENSE)
             return False
         if (error := _error_within(answer)) is not None:
             self.failure = error
             return False
         if answer.usage is not None:
-            chunk.usage = _usage(answer.usage) or chunk.usage
+            chunk.usage = usage_of(answer.usage) or chunk.usage
         if not answer.choices:
             return False
         self._add(answer.choices, chunk)
@@ -163,6 +169,8 @@ class StreamedAnswer:
             index = choice.index
             if choice.delta is not None:
                 _add_deltas(choice.delta, index, chunk.deltas)
+            elif choice.text:
+                chunk.deltas.append(TextDelta(0, choice.text, index))
             if choice.finish_reason is None:
                 self._open_choices.add(index)
             else:
@@ -184,7 +192,7 @@ def whole_answer(body: bytes, *, wants_raw: bool) -> Chunk:
         body = _ESCAPED_NUL.sub(rb"\1\\ufffd", body)
     try:
         answer = _decode(body)
-    except _NOT_JSON as error:
+    except NOT_JSON as error:
         raise UpstreamError(ErrorCode.PROVIDER_PROTOCOL, _NONSENSE) from error
     if (failure := _error_within(answer)) is not None:
         raise failure
@@ -192,19 +200,25 @@ def whole_answer(body: bytes, *, wants_raw: bool) -> Chunk:
         raise UpstreamError(ErrorCode.PROVIDER_PROTOCOL, "The provider sent an empty answer")
     chunk = Chunk(raw=body if wants_raw else b"")
     for choice in answer.choices:
-        if choice.message is not None:
-            _add_deltas(choice.message, choice.index, chunk.deltas)
-        chunk.finishes.append(Finish(_finish_reason(choice.finish_reason), choice.index))
+        _add_whole(choice, chunk)
     if answer.usage is not None:
-        chunk.usage = _usage(answer.usage)
+        chunk.usage = usage_of(answer.usage)
     return chunk
+
+
+def _add_whole(choice: _Choice, chunk: Chunk) -> None:
+    if choice.message is not None:
+        _add_deltas(choice.message, choice.index, chunk.deltas)
+    elif choice.text:
+        chunk.deltas.append(TextDelta(0, choice.text, choice.index))
+    chunk.finishes.append(Finish(_finish_reason(choice.finish_reason), choice.index))
 
 
 def models_of(body: bytes) -> list[ModelInfo]:
     """The list of `GET /models`, also where it comes bare. What has no id is left out. Raises UpstreamError."""
     try:
         answer = msgspec.json.decode(body)
-    except _NOT_JSON as error:
+    except NOT_JSON as error:
         raise UpstreamError(ErrorCode.PROVIDER_PROTOCOL, "The provider's list of models is not JSON") from error
     data = answer.get("data") if isinstance(answer, dict) else answer
     if not isinstance(data, list):
@@ -267,7 +281,7 @@ def _add_deltas(message: _Message, choice: int, deltas: list[Delta]) -> None:
         deltas.append(ToolCallDelta(0, index, call.id or "", function.name or "", function.arguments or "", choice))
 
 
-def _usage(usage: _Usage) -> Usage | None:
+def usage_of(usage: WireUsage) -> Usage | None:
     """None where it tells nothing: an empty object is not a count of nothing."""
     if usage.prompt_tokens is None and usage.completion_tokens is None:
         return None

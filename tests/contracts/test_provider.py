@@ -13,8 +13,19 @@ from anyio import fail_after
 
 from engine.events import ErrorCode, FinishReason, Provenance, TextDelta
 from engine.http import HttpClient
+from engine.providers import texts
 from engine.providers.anthropic import AnthropicProvider
-from engine.providers.base import ChatRequest, Chunk, Finish, Provider, UpstreamError
+from engine.providers.base import (
+    ChatRequest,
+    Chunk,
+    Embedder,
+    EmbeddingRequest,
+    Finish,
+    Provider,
+    TextRequest,
+    UpstreamError,
+    embed,
+)
 from engine.providers.demo import DemoProvider
 from engine.providers.llama_cpp import LlamaCppProvider
 from engine.providers.openai import OpenAIProvider
@@ -122,6 +133,12 @@ async def gather(provider: Provider, request: ChatRequest) -> list[Chunk]:
             return [chunk async for chunk in chunks]
 
 
+async def completed(provider: Provider, request: TextRequest) -> list[Chunk]:
+    with fail_after(5):
+        async with aclosing(texts.complete(provider, request)) as chunks:
+            return [chunk async for chunk in chunks]
+
+
 def text_of(chunks: list[Chunk]) -> str:
     return "".join(delta.text for chunk in chunks for delta in chunk.deltas if isinstance(delta, TextDelta))
 
@@ -200,6 +217,45 @@ async def test_cancelling_the_reader_frees_the_upstream_within_a_second(subject:
         await asyncio.gather(*readers, return_exceptions=True)
         async with aclosing(subject.provider.stream(subject.request({"max_tokens": 1}))) as chunks:
             assert [chunk async for chunk in chunks]
+
+
+async def test_text_is_gone_on_with_to_an_end_and_a_bill(subject: Subject) -> None:
+    one = TextRequest(subject.model, ["I want to see how this works"], {"max_tokens": 3})
+    for request in (one, replace(one, is_streamed=False)):
+        chunks = await completed(subject.provider, request)
+        assert finishes_of(chunks) == [Finish(FinishReason.LENGTH)]
+        usage = [chunk.usage for chunk in chunks if chunk.usage is not None][-1]
+        assert (usage.provenance, usage.completion_tokens) == (Provenance.EXACT, 3)
+        assert usage.prompt_tokens > 0
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+async def test_every_prompt_is_gone_on_with(subject: Subject, is_streamed: bool) -> None:
+    request = TextRequest(subject.model, ["I want to see this", "And I want that"], {"max_tokens": 3}, is_streamed)
+    chunks = await completed(subject.provider, request)
+    assert sorted(finishes_of(chunks), key=lambda end: end.choice) == [
+        Finish(FinishReason.LENGTH, 0),
+        Finish(FinishReason.LENGTH, 1),
+    ]
+    said = {delta.choice for chunk in chunks for delta in chunk.deltas if isinstance(delta, TextDelta)}
+    assert said == {0, 1}
+
+
+async def test_vectors_of_the_same_text_are_the_same_and_have_a_bill(subject: Subject) -> None:
+    request = EmbeddingRequest(subject.model, ["One text", "Another one", "One text"])
+    if not isinstance(subject.provider, Embedder):
+        with pytest.raises(UpstreamError, match="makes no embeddings"):
+            await embed(subject.provider, request)
+        return
+    with fail_after(5):
+        found = await embed(subject.provider, request)
+    first, other, again = found.vectors
+    assert list(first) == pytest.approx(list(again), abs=1e-3)
+    assert list(first) != pytest.approx(list(other), abs=1e-3)
+    assert len(first) == len(other) > 1
+    assert found.usage is not None
+    assert found.usage.provenance is Provenance.EXACT
+    assert found.usage.prompt_tokens > 0
 
 
 async def test_unknown_model_is_named_as_such(subject: Subject) -> None:

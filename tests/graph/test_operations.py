@@ -268,7 +268,7 @@ async def test_models_are_listed_and_found_without_sign_in(services: Services) -
         "name": "demo",
         "displayName": "Demonstration",
         "providerName": "demo",
-        "capabilities": ["CHAT"],
+        "capabilities": ["CHAT", "EMBEDDINGS"],
         "contextLength": 8192,
     }
     cursor = found["models"]["pageInfo"]["endCursor"]

@@ -90,7 +90,7 @@ async def test_models_are_listed_and_found_by_names_with_slashes(site: Site) -> 
         "owned_by": "demo",
         "model_display_name": "Demonstration",
         "description": site.services.registry.entries()[0].info.description,
-        "capabilities": ["chat"],
+        "capabilities": ["chat", "embeddings"],
         "context_length": 8192,
     }
     async with site.stranger(authorization="Bearer stale") as client:
