@@ -58,7 +58,7 @@ async def _measured(folder: Path) -> dict[tuple[str, str], Cost]:
     process = Process(Settings(data=folder))
     async with process.running():
         services, statements = process.services, _Statements()
-        for engine in {engine.sync_engine for engine in process._database._engines}:  # noqa: SLF001 - nothing else counts them
+        for engine in {engine.sync_engine for engine in process._database.engines}:  # noqa: SLF001 - nothing else counts them
             event.listen(engine, "before_cursor_execute", statements)
         guest = await sessions.guest_login(Call(services, None))
         caller = await authenticate(services, guest.access_token)

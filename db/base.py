@@ -217,8 +217,8 @@ class Database:
         self.url = database_url(address)
         self.dialect = self.url.get_backend_name()
         self._statement_seconds = statement_seconds
-        self._engines = self._sqlite() if self.dialect == "sqlite" else self._postgresql(pool_size)
-        reader, writer = self._engines
+        self.engines = self._sqlite() if self.dialect == "sqlite" else self._postgresql(pool_size)
+        reader, writer = self.engines
         if self.dialect == "postgresql":
             reader = reader.execution_options(isolation_level="AUTOCOMMIT")
         self._read = async_sessionmaker(reader, class_=ReadSession, expire_on_commit=False, autoflush=False)
@@ -308,7 +308,7 @@ class Database:
         reserved = self.__dict__.get("reserved", self)
         if reserved is not self:
             await reserved.close()
-        for engine in self._engines:
+        for engine in self.engines:
             await engine.dispose()
 
 

@@ -113,6 +113,11 @@ class LocalHub:
         return topic in self._watches
 
     @property
+    def listeners(self) -> int:
+        """How many watches there are now."""
+        return sum(map(len, self._watches.values()))
+
+    @property
     def topics(self) -> int:
         """How many topics are watched now."""
         return len(self._watches)

@@ -20,6 +20,7 @@ from engine import replay
 from engine.events import GenerationEvent, encode, is_terminal
 from engine.hub import Hub, LocalHub, Watch
 from engine.journal import Journal
+from engine.meter import Meter
 from engine.mirror import Mirror, Reading
 from engine.ring import Batch, Ring
 
@@ -32,7 +33,8 @@ LONGEST_PAUSE = 0.05
 class EventLog:
     """All logs of this process. `run()` is the writer; without it nothing durable becomes visible."""
 
-    def __init__(self, database: Sessions, hub: Hub) -> None:
+    def __init__(self, database: Sessions, hub: Hub, meter: Meter | None = None) -> None:
+        self.meter = meter or Meter()
         self._database = database
         self._hub = hub
         # Who follows in this process; the hub is for the others.
@@ -128,6 +130,7 @@ class EventLog:
                 await self._commit()
             except StorageError as error:
                 failures += 1
+                self.meter.commit_failures.add()
                 pause = min(2.0, 0.1 * 2**failures)
                 ended = loop.time()
                 if failures == 1:
@@ -144,6 +147,7 @@ class EventLog:
         """Commits all that is pending. When one generation spoils the transaction, each is committed alone."""
         self._work.clear()
         taken, ledger = list(self._dirty.values()), self._ledger
+        began, events = time.perf_counter(), sum(len(journal.pending) for journal in taken)
         self._dirty, self._ledger = {}, []
         self._is_committing = True
         try:
@@ -154,6 +158,8 @@ class EventLog:
         except Exception:  # noqa: BLE001 - whatever one generation brings, the writer of all of them must go on
             _log.exception("log commit spoiled")
             await self._write_singly(taken, ledger)
+        else:
+            self.meter.committed(time.perf_counter() - began, events)
         finally:
             self._is_committing = False
             self._end_round()
@@ -326,6 +332,16 @@ class EventLog:
     def readers(self) -> int:
         """How many generations of this process have followers in it who have not read their end."""
         return self._nearby.topics - len(self._mirrors)
+
+    @property
+    def followers(self) -> int:
+        """How many follow generations here now, wherever these run."""
+        return self._nearby.listeners
+
+    @property
+    def waiting(self) -> int:
+        """How many generations have something that is not committed yet."""
+        return len(self._dirty)
 
     def viewed_elsewhere(self) -> dict[str, int]:
         """How many follow here what other processes run, by generation."""

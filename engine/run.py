@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -84,7 +85,7 @@ class Run:
         self.ownership = Ownership(spec.on_disconnect, spec.grace, self._disown, is_shared=is_reachable)
         self._stop: Terminal | None = None
         self._asked: int | None = None
-        self._began = asyncio.get_running_loop().time()
+        self._began = time.monotonic()
 
     def stop(self, event: Terminal) -> None:
         """Ends the run with this event unless it has ended by itself. Harmless when repeated."""
@@ -189,7 +190,12 @@ class Run:
     @property
     def seconds(self) -> float:
         """How long it has run so far."""
-        return asyncio.get_running_loop().time() - self._began
+        return time.monotonic() - self._began
+
+    @property
+    def first_token_seconds(self) -> float | None:
+        """How long its first word took; None until that has come."""
+        return self.transcript.began - self._began if self.transcript.deltas else None
 
     def bill(self) -> Mapping[str, object]:
         """Its row of the ledger, once it has ended."""

@@ -84,6 +84,11 @@ class Supervisor:
         held.add(id)
         return True
 
+    @property
+    def held(self) -> int:
+        """How many places are taken, by runs and by what will run."""
+        return sum(map(len, self._held.values()))
+
     def let_go(self, user_id: str, id: str) -> None:
         """Frees a place. Harmless when repeated."""
         held = self._held.get(user_id)
@@ -149,6 +154,18 @@ class Supervisor:
             self.log.record(run.bill())
         run.finished.set_result(None)
         self._is_idle.set()
+        self._tell(run)
+        if spec.is_durable and not self._is_closing and not run.journal.is_lost:
+            asyncio.get_running_loop().call_later(LINGER, self._forget, run)
+        else:
+            self._forget(run)
+
+    def _tell(self, run: Run) -> None:
+        """Counts a run that has ended, and logs its one line."""
+        spec, first = run.spec, run.first_token_seconds
+        self.log.meter.run_ended(
+            run.model, spec.provider.name, run.status, seconds=run.seconds, first_token=first, usage=run.usage
+        )
         _log.info(
             "generation",
             generation_id=spec.id,
@@ -156,12 +173,11 @@ class Supervisor:
             provider=spec.provider.name,
             status=run.status,
             code=run.failure.code if run.failure else None,
+            prompt_tokens=run.usage.prompt_tokens,
             completion_tokens=run.usage.completion_tokens,
+            ms=round(run.seconds * 1000, 3),
+            first_token_ms=round(first * 1000, 3) if first is not None else None,
         )
-        if spec.is_durable and not self._is_closing and not run.journal.is_lost:
-            asyncio.get_running_loop().call_later(LINGER, self._forget, run)
-        else:
-            self._forget(run)
 
     async def _settle(self, run: Run, session: WriteSession) -> None:
         spec = run.spec

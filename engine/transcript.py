@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 import msgspec
@@ -14,7 +15,10 @@ CHARACTERS_PER_TOKEN = 4
 
 @dataclass(slots=True)
 class Transcript:
-    """What the model has said so far: the first choice whole, of further ones only the count and why they ended."""
+    """What the model has said so far: the first choice whole, of further ones only the count and why they ended.
+
+    `began`: when it said the first word, on the monotonic clock.
+    """
 
     texts: list[str] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)
@@ -23,9 +27,12 @@ class Transcript:
     usage: Usage | None = None
     characters: int = 0
     deltas: int = 0
+    began: float = 0.0
     _deltas_counted: int = 0
 
     def take(self, chunk: Chunk) -> None:
+        if not self.deltas and chunk.deltas:
+            self.began = time.monotonic()
         for delta in chunk.deltas:
             self.add(delta)
         for finish in chunk.finishes:

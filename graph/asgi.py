@@ -13,6 +13,7 @@ from graphql import OperationType
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from db.base import StorageError
+from graph.account import kept, name_of, outcome_of
 from graph.errors import RequestError, new_request_id, refusal, unavailable
 from graph.limits import Limits
 from graph.negotiation import EVENTS, LEGACY, PARTS, RESPONSE, check_content_type, negotiate, wants_page
@@ -34,6 +35,7 @@ _PARAMETERS = {
     "extensions": "extensions",
 }
 _MOST_PARAMETERS = 16
+_TRANSPORTS = {EVENTS: "sse", PARTS: "multipart"}
 
 _request = msgspec.json.Decoder(Request)
 _object = msgspec.json.Decoder(dict[str, object] | None)
@@ -83,6 +85,14 @@ class GraphQLApp:
         except RequestError as error:
             await _refuse(send, error, media or LEGACY, request_id)
 
+    @property
+    def open_sockets(self) -> int:
+        return len(self._sockets)
+
+    @property
+    def open_streams(self) -> int:
+        return len(self._streams)
+
     async def close(self) -> None:
         """Ends every socket (1001) and every stream, and waits until their operations have cleaned up."""
         sockets, streams = list(self._sockets), list(self._streams)
@@ -112,7 +122,7 @@ class GraphQLApp:
         call = await self._admit(scope, request_id)
         request = _from_query(scope["query_string"]) if is_get else await self._from_body(scope, receive)
         prepared, call = await self._operations.admit(request, call)
-        scope["state"]["standing"] = call.standing
+        scope["state"].update(standing=call.standing, operation=(prepared.kind.value, name_of(prepared)))
         if prepared.kind is OperationType.SUBSCRIPTION:
             await self._follow(scope, receive, send, prepared, call)
             return
@@ -120,7 +130,10 @@ class GraphQLApp:
             raise _not_allowed("POST", "A mutation needs POST")
         # A query whose client has gone is of use to nobody; a mutation is finished all the same.
         leave = functools.partial(_left, receive) if prepared.kind is OperationType.QUERY else None
-        await _respond(send, 200, media, {}, await self._operations.answer(prepared, call, leave))
+        with kept(prepared, call, "http") as account:
+            answer = await self._operations.answer(prepared, call, leave)
+            account.outcome = outcome_of(answer)
+        await _respond(send, 200, media, {}, answer)
 
     async def _follow(self, scope: Scope, receive: Receive, send: Send, prepared: Prepared, call: Call) -> None:
         media = negotiate(_header(scope, b"accept"), is_subscription=True)
@@ -134,7 +147,8 @@ class GraphQLApp:
         stream = Stream(form, call, self._limits.send_seconds, receive, send)
         self._streams.add(stream)
         try:
-            await stream.serve(self._operations.events(prepared, call, form.write, last_event_id))
+            with kept(prepared, call, _TRANSPORTS[media]):
+                await stream.serve(self._operations.events(prepared, call, form.write, last_event_id))
         finally:
             self._streams.discard(stream)
 
@@ -149,7 +163,7 @@ class GraphQLApp:
         except StorageError as error:
             wrong = unavailable(error, request_id)
         call = await admit(self._services, caller, request_id, address_of(scope))
-        scope.setdefault("state", {})["standing"] = call.standing
+        scope.setdefault("state", {}).update(standing=call.standing, caller=caller)
         try:
             require_room(call)
         except RateLimited as error:

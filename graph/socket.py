@@ -15,6 +15,7 @@ from graphql import OperationType
 from starlette.types import Receive, Scope, Send
 
 from db.base import StorageError
+from graph.account import SOCKET, kept, outcome_of
 from graph.errors import RequestError, new_request_id, refusal, unavailable
 from graph.frames import ClientMessage, Closed, id_of, parsed, payload_of, request_of
 from graph.limits import Limits
@@ -234,6 +235,8 @@ class Socket:
 
     async def _operate(self, id: str, request: Request) -> None:
         request_id = new_request_id()
+        # In the context of this task alone: what it starts is known by the operation's id, not by the socket's.
+        structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             call = await admit(self._services, await self._caller_now(request_id), request_id, self._address)
             prepared, call = await self._operations.admit(request, call)
@@ -253,16 +256,19 @@ class Socket:
         if prepared.kind is OperationType.MUTATION and task is not None:
             self._writing.add(task)
         if prepared.kind is not OperationType.SUBSCRIPTION:
-            answer = await self._operations.answer(prepared, call)
+            with kept(prepared, call, SOCKET) as account:
+                answer = await self._operations.answer(prepared, call)
+                account.outcome = outcome_of(answer)
             if self._is_live(id):
                 await self._transmit(f"{opening}{answer.decode()}}}")
             return
-        async with aclosing(self._operations.events(prepared, call)) as events:
-            async for answers in events:
-                if not self._is_live(id):
-                    break
-                for answer in answers:
-                    await self._transmit(f"{opening}{answer.decode()}}}")
+        with kept(prepared, call, SOCKET):
+            async with aclosing(self._operations.events(prepared, call)) as events:
+                async for answers in events:
+                    if not self._is_live(id):
+                        break
+                    for answer in answers:
+                        await self._transmit(f"{opening}{answer.decode()}}}")
 
     def _is_live(self, id: str) -> bool:
         """Whether the id still belongs to this operation, which may have swallowed its cancellation."""

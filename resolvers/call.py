@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
@@ -13,10 +13,12 @@ from db import accounts
 from db.base import ReadSession, Sessions, WriteSession
 from engine.feed import Feed
 from engine.fleet import Fleet
+from engine.meter import Meter
 from engine.providers.registry import Registry
 from engine.supervisor import Supervisor
 from engine.tools.base import Toolbox
 from engine.tools.box import Box
+from engine.trace import UNTRACED, Trace
 from engine.views import Views
 from resolvers.caller import Caller
 from resolvers.errors import Unauthenticated
@@ -41,13 +43,13 @@ class Policy:
     invite_required: bool = False
 
 
-async def _always() -> bool:
-    return True
+async def _nothing() -> Sequence[str]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the process shares. Made once, in `server/services.py`. `is_ready` is also what `/ready` answers."""
+    """What the process shares. Made once, in `server/services.py`. `away` names what is missing for its work."""
 
     database: Sessions
     supervisor: Supervisor
@@ -59,7 +61,7 @@ class Services:
     keyring: Keyring
     feed: Feed
     fleet: Fleet
-    is_ready: Callable[[], Awaitable[bool]] = _always
+    away: Callable[[], Awaitable[Sequence[str]]] = _nothing
     limiter: Limiter = field(default_factory=Limiter)
     passwords: Passwords = field(default_factory=Passwords)
     external: ExternalIssuer | None = None
@@ -68,6 +70,8 @@ class Services:
     titler: Titler | None = None
     toolbox: Toolbox = field(default_factory=Box)
     spent: Spent = field(default_factory=Spent)
+    meter: Meter = field(default_factory=Meter)
+    trace: Trace = UNTRACED
 
 
 @dataclass(frozen=True, slots=True)

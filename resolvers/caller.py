@@ -32,6 +32,11 @@ class Caller:
     has_budget: bool = False
 
     @property
+    def label(self) -> str:
+        """What kind of caller it is, in a word of few values: guest, user or admin, and what they came with if it is no sign-in."""
+        return self.role.value if self.kind is CredentialKind.SESSION else f"{self.role.value}/{self.kind.value}"
+
+    @property
     def session_id(self) -> str | None:
         """The sign-in that the caller's token belongs to; None for other credentials."""
         return self.credential_id if self.kind is CredentialKind.SESSION else None

@@ -212,7 +212,7 @@ class Endpoint:
             refusal = error if found.scope != PUBLIC else None
         address = (scope.get("client") or ("",))[0]
         call = await admit(self._services, caller, request_id, address)
-        scope.setdefault("state", {})["standing"] = call.standing
+        scope.setdefault("state", {}).update(standing=call.standing, caller=caller)
         key = _idempotency_key(scope["headers"]) if found.method == "POST" else None
         return (call if key is None else replace(call, idempotency_key=key)), refusal
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from types import NoneType
 
 from starlette.exceptions import HTTPException
@@ -279,8 +279,7 @@ OPERATIONS = (
     bare(
         "DELETE", "/v1/admin/budgets/{subject_id}/{period}", ADMIN, usage.delete_budget, response=BudgetDeleted,
     ),
-    bare("GET", "/healthz", PUBLIC, health.alive, response=Status, is_counted=False),
-    bare("GET", "/health", PUBLIC, health.alive, response=Status, is_counted=False),
+    *health.OPERATIONS,
 )  # fmt: skip
 
 # Where a body is read as it comes, and may be large.
@@ -292,10 +291,9 @@ _CODES = {404: "not_found", 405: "method_not_allowed"}
 _MESSAGES = {404: "There is nothing at this path", 405: "This path has no such method"}
 
 
-def routes(services: Services, ready: Callable[[], Awaitable[bool]]) -> list[BaseRoute]:
-    """All routes, at every address at which they answer. `ready` says whether this process can work."""
-    readiness = bare("GET", "/ready", PUBLIC, health.readiness(ready), response=Status, is_counted=False)
-    endpoints = [(path, Endpoint(services, found)) for path, found in _by_path([*OPERATIONS, readiness]).items()]
+def routes(services: Services) -> list[BaseRoute]:
+    """All routes, at every address at which they answer."""
+    endpoints = [(path, Endpoint(services, found)) for path, found in _by_path(OPERATIONS).items()]
     return [Route(prefix + path, endpoint) for path, endpoint in endpoints for prefix in _prefixes(path)]
 
 

@@ -12,6 +12,7 @@ from graph.asgi import GraphQLApp
 from graph.limits import Limits
 from graph.schema import build_schema
 from rest_compat import routes
+from server.metrics import Metrics
 from server.middleware import middleware
 from server.playground.page import Playground
 from server.services import Process
@@ -26,11 +27,12 @@ def create_app(settings: Settings, process: Process | None = None) -> Starlette:
         build_schema(), process.services, limits=Limits(), playground=page, allowed_origins=settings.cors_origins
     )
 
+    metrics = Metrics(process, graphql)
     process.goodbyes.append(graphql.close)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
-        async with process.running():
+        async with process.running(), metrics.siblings.listening():
             yield
             await process.part()
 
@@ -39,13 +41,16 @@ def create_app(settings: Settings, process: Process | None = None) -> Starlette:
             Route("/graphql", graphql),
             WebSocketRoute("/graphql", graphql),
             Mount("/playground", page),
-            *routes.routes(process.services, process.is_ready),
+            Route("/metrics", metrics.answer),
+            *routes.routes(process.services),
         ],
         middleware=middleware(
             body_limit=settings.body_limit,
             body_timeout=settings.body_timeout,
             cors_origins=settings.cors_origins,
             streamed=routes.STREAMED,
+            meter=process.services.meter,
+            trace=process.services.trace,
         ),
         lifespan=lifespan,
         exception_handlers=routes.exception_handlers(),

@@ -17,11 +17,17 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from engine.meter import OTHER, Meter
+from engine.trace import UNTRACED, Trace
+from resolvers.caller import Caller
 from resolvers.limits import Standing
+from server.spans import traced
 
 log = structlog.get_logger()
 
 HEADER_LIMIT = 32 * 1024
+NO_ROUTE = "(no route)"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLIENT_LEFT = 499
 STREAMED_LIMIT = 4 * 1024**3
 
@@ -46,13 +52,19 @@ _SECURITY_HEADERS = [
 
 
 def middleware(
-    *, body_limit: int, body_timeout: float, cors_origins: Sequence[str] = (), streamed: Sequence[str] = ()
+    *,
+    body_limit: int,
+    body_timeout: float,
+    cors_origins: Sequence[str] = (),
+    streamed: Sequence[str] = (),
+    meter: Meter | None = None,
+    trace: Trace = UNTRACED,
 ) -> list[Middleware]:
     """For `Starlette(middleware=…)`, outermost first. The guard stands inside CORS: pages may read its refusals too.
 
     `streamed`: the ends of paths where a body may be large and slow, because it is read as it comes.
     """
-    stack = [Middleware(RequestContext)]
+    stack = [Middleware(RequestContext, meter=meter or Meter(), trace=trace)]
     if cors_origins:
         stack.append(
             Middleware(
@@ -72,11 +84,14 @@ def middleware(
 class RequestContext:
     """Gives a request its id (`scope["state"]["request_id"]`, `X-Request-Id`), its security headers and its one log line.
 
-    A face that has counted the request leaves how its caller stands in `scope["state"]["standing"]`: headers tell it.
+    A face that has counted the request leaves in `scope["state"]` who its `caller` is, how that one stands (`standing`, which
+    headers tell) and, of GraphQL, the kind and name of the `operation`.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, meter: Meter, trace: Trace) -> None:
         self.app = app
+        self.meter = meter
+        self.trace = trace
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -89,13 +104,13 @@ class RequestContext:
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)
         _collapse_slashes(scope)
         extra = [(b"x-request-id", request_id.encode()), *_SECURITY_HEADERS]
-        status = 0
+        status, started = 0, 0.0
 
         # Not a coroutine function: every chunk of a stream would pay for one.
         def stamped(message: Message) -> Awaitable[None]:
-            nonlocal status
+            nonlocal status, started
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, started = message["status"], time.perf_counter()
                 message["headers"] = [*message.get("headers", ()), *extra, *_standing(scope)]
             return send(message)
 
@@ -104,10 +119,39 @@ class RequestContext:
             if size > HEADER_LIMIT:
                 await _refuse_headers(scope, door)
             else:
-                await self.app(scope, receive, door)
+                await self._answer(scope, receive, door)
         finally:
-            _tell(scope, status, time.perf_counter() - began)
+            self._tell(scope, status, time.perf_counter() - began, started - began)
             structlog.contextvars.reset_contextvars(**bound)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.trace.is_on and scope["type"] == "http":
+            await traced(self.app, self.trace, scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def _tell(self, scope: Scope, status: int, seconds: float, wait: float) -> None:
+        route, state = route_of(scope), scope["state"]
+        caller: Caller | None = state.get("caller")
+        who = {"caller": caller.label, "user_id": caller.user_id} if caller is not None else {}
+        ms = round(seconds * 1000, 3)
+        if scope["type"] == "websocket":
+            log.info("socket", path=route, ms=ms)
+            return
+        method, status = scope["method"], status or CLIENT_LEFT
+        kind, name = state.get("operation", (None, None))
+        what = {"operation": kind, "name": name} if kind is not None else {}
+        log.info("request", method=method, path=route, status=status, ms=ms, **who, **what)
+        label = method if method in METHODS else OTHER
+        self.meter.requests.add(label, route, str(status))
+        self.meter.request_seconds.add(label, route, value=seconds)
+        if wait > 0:
+            self.meter.response_start_seconds.add(label, route, value=wait)
+
+
+def route_of(scope: Scope) -> str:
+    """The route's pattern: a path holds ids, and one that no route matches whatever a caller put there."""
+    return getattr(scope.get("route"), "path", None) or NO_ROUTE
 
 
 def _standing(scope: Scope) -> list[tuple[bytes, bytes]]:
@@ -141,16 +185,6 @@ async def _refuse_headers(scope: Scope, send: Send) -> None:
         await send({"type": "websocket.close", "code": 1009})
     else:
         await _answer(scope, send, 431, "headers_too_large", f"The headers may have {HEADER_LIMIT} bytes")
-
-
-def _tell(scope: Scope, status: int, seconds: float) -> None:
-    # The route's pattern where one matched: a path holds ids, and a query string whatever a caller put there.
-    path = getattr(scope.get("route"), "path", None) or scope["path"][:200]
-    ms = round(seconds * 1000, 3)
-    if scope["type"] == "websocket":
-        log.info("socket", path=path, ms=ms)
-    else:
-        log.info("request", method=scope["method"], path=path, status=status or CLIENT_LEFT, ms=ms)
 
 
 async def _answer(scope: Scope, send: Send, status: int, code: str, message: str) -> None:
@@ -194,7 +228,7 @@ class RequestGuard:
             return
         except Exception:
             # The last place that can answer, and the one that logs it whole; the wire learns the request id.
-            log.exception("request failed", method=scope["method"], path=scope["path"])
+            log.exception("request failed", method=scope["method"], path=route_of(scope))
             await exchange.refuse(500, "internal_error", "Something went wrong on our side")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from datetime import timedelta
 
 import structlog
@@ -21,6 +21,7 @@ from engine.log import EventLog
 from engine.retention import Retention
 from engine.supervisor import Supervisor
 from engine.tools.box import Box
+from engine.trace import UNTRACED
 from engine.vault import Vault, VaultError
 from resolvers.call import Policy, Services
 from resolvers.errors import InvalidInput
@@ -81,7 +82,9 @@ class Process:
             keyring=Keyring(self._database, vault(settings), settings.api_key_env),
             feed=Feed(self._database, self._hub),
             fleet=Fleet(reserved, self._hub, supervisor, timeout=settings.worker_timeout),
-            is_ready=self.is_ready,
+            away=self.away,
+            meter=self._event_log.meter,
+            trace=UNTRACED,
             limiter=self._limiter,
         )
 
@@ -128,15 +131,35 @@ class Process:
             await self._list_models()
             yield
 
-    async def is_ready(self) -> bool:
-        """Whether the database answers, everything that must run in the background does, and the process is to stay."""
-        if not self._tasks or any(task.done() for task in self._tasks) or self.services.supervisor.is_draining:
-            return False
+    async def away(self) -> Sequence[str]:
+        """What is missing: of database, migrations, redis, background_work; and draining once the process is to leave."""
+        found = []
         try:
             async with asyncio.timeout(1):
-                return await is_current(self._database)
+                if not await is_current(self._database):
+                    found.append("migrations")
         except (StorageError, TimeoutError):
-            return False
+            found.append("database")
+        if isinstance(self._hub, RedisHub) and not self._hub.is_connected:
+            found.append("redis")
+        if not self._tasks or any(task.done() for task in self._tasks):
+            found.append("background_work")
+        if self.services.supervisor.is_draining:
+            found.append("draining")
+        return tuple(found)
+
+    @property
+    def database(self) -> Database:
+        return self._database
+
+    @property
+    def is_waked(self) -> bool | None:
+        """Whether other processes are heard; None where there is nothing to hear them by."""
+        return self._hub.is_connected if isinstance(self._hub, RedisHub) else None
+
+    def work(self) -> dict[str, bool]:
+        """What must run in the background, and whether it does."""
+        return {task.get_name(): not task.done() for task in self._tasks}
 
     async def _prepare_tables(self) -> None:
         if self._settings.auto_migrate:

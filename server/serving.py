@@ -19,6 +19,7 @@ from server.app import create_app
 from server.drain import Drain
 from server.services import Process
 from server.settings import Settings, SettingsError, load
+from server.siblings import meeting_place
 
 # What is left of the half minute that a server has to leave in, once generations have had their time.
 GRACE = 4
@@ -95,6 +96,11 @@ class _Parent(Multiprocess):
 def _serve_by_many(settings: Settings, listener: socket.socket) -> int:
     # Once, before there are several who would do it at the same time.
     asyncio.run(_prepare(settings))
+    with meeting_place():
+        return _parent(settings, listener)
+
+
+def _parent(settings: Settings, listener: socket.socket) -> int:
     config = _config(settings, "server.serving:application", workers=settings.workers, factory=True)
     parent = _Parent(config, settings, listener)
     parent.run()

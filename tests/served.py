@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, Queue
 
-START_SECONDS = 20
+START_SECONDS = 45
 _ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
 
 

@@ -63,6 +63,13 @@ class Breaker:
         """Whether somebody who came now would be turned away."""
         return self._opened is not None and (self._is_probed or self._rest > 0)
 
+    @property
+    def state(self) -> str:
+        """closed, open, or half_open: one may try, or tries."""
+        if self._opened is None:
+            return "closed"
+        return "open" if self._rest > 0 else "half_open"
+
     def check(self) -> None:
         """Raises UpstreamError while it is open."""
         if self.is_open:
@@ -133,6 +140,8 @@ class Guarded:
         self.origin = provider.origin
         self.provider = provider
         self.breaker = Breaker(provider.name)
+        self.running = 0
+        """How many answers it gives now."""
         self._places = asyncio.Semaphore(concurrency)
 
     async def models(self) -> Sequence[ModelInfo]:
@@ -192,9 +201,11 @@ class Guarded:
             except TimeoutError as error:
                 message = "The provider gives as many answers as it may at the moment"
                 raise UpstreamError(ErrorCode.UNAVAILABLE, message, is_retryable=True, retry_after=1.0) from error
+        self.running += 1
         try:
             yield
         finally:
+            self.running -= 1
             self._places.release()
 
     async def close(self) -> None:

@@ -160,7 +160,7 @@ async def test_many_looks_at_keys_are_one_read_each(database: Database, services
         if "_keys" in statement:
             statements.append(statement)
 
-    for engine in {engine.sync_engine for engine in database._engines}:
+    for engine in {engine.sync_engine for engine in database.engines}:
         event.listen(engine, "before_cursor_execute", note)
     await ann.data(
         "{ a: viewer { apiKeys { edges { node { id } } } } b: viewer { apiKeys { edges { node { id } } } } }"

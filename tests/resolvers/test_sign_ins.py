@@ -48,7 +48,7 @@ async def statements(database: Database) -> AsyncIterator[list[str]]:
         if statement.startswith("SELECT"):
             found.append(statement)
 
-    engines = {engine.sync_engine for engine in database._engines}
+    engines = {engine.sync_engine for engine in database.engines}
     for engine in engines:
         event.listen(engine, "before_cursor_execute", note)
     try:

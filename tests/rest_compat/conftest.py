@@ -46,10 +46,11 @@ OPEN = Policy()
 class Readiness:
     """What `/ready` is told."""
 
-    is_ready = True
+    def __init__(self) -> None:
+        self.away: list[str] = []
 
-    async def __call__(self) -> bool:
-        return self.is_ready
+    async def __call__(self) -> list[str]:
+        return self.away
 
 
 @dataclass
@@ -110,14 +111,16 @@ async def running(
     feed = Feed(database, hub)
     supervisor, sign_ins = Supervisor(log), SignIns(database)
     fleet = Fleet(database, hub, supervisor)
-    services = Services(database, supervisor, registry, signer, cursors, sign_ins, policy, keyring, feed, fleet)
+    ready = Readiness()
+    services = Services(
+        database, supervisor, registry, signer, cursors, sign_ins, policy, keyring, feed, fleet, away=ready
+    )
     # Not through the door that a policy may have closed.
     guest = await identity.guest_login(Call(replace(services, policy=OPEN), None))
     token = guest.access_token
-    ready = Readiness()
     try:
         async with (
-            _served(services, ready) as url,
+            _served(services) as url,
             httpx2.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}) as client,
             openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=token, max_retries=0) as sdk,
         ):
@@ -132,9 +135,9 @@ async def running(
 
 
 @contextlib.asynccontextmanager
-async def _served(services: Services, ready: Readiness) -> AsyncIterator[str]:
+async def _served(services: Services) -> AsyncIterator[str]:
     app = Starlette(
-        routes=routes.routes(services, ready),
+        routes=routes.routes(services),
         middleware=middleware(body_limit=1_000_000, body_timeout=5.0),
         exception_handlers=routes.exception_handlers(),
     )

@@ -16,11 +16,12 @@ from resolvers import errors
 from resolvers.access import PUBLIC
 from resolvers.call import Policy
 from resolvers.errors import GenerationFailed, InvalidInput, Known, PublicError
+from resolvers.health import version
 from rest_compat.endpoint import bare
 from rest_compat.errors import GENERATION_STATUS, problem
 from rest_compat.health import alive
 from rest_compat.routes import OPERATIONS
-from rest_compat.shapes import Status
+from rest_compat.shapes import Status, moment
 from tests.rest_compat.conftest import Site, running
 
 pytestmark = pytest.mark.anyio
@@ -45,11 +46,30 @@ async def test_health_needs_no_sign_in(site: Site) -> None:
         for path in ("/healthz", "/health"):
             answer = await client.get(path)
             assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
-        answer = await client.get("/ready")
+        assert (await client.get("/healthcheck")).json() == "ok"
+        assert (await client.get("/version")).json() == {"version": version()}
+
+
+@pytest.mark.parametrize("path", ["/ready", "/readyz"])
+async def test_readiness_names_what_is_away_and_bears_what_it_can(site: Site, path: str) -> None:
+    async with site.stranger(authorization="Basic nonsense") as client:
+        answer = await client.get(path)
         assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
-        site.readiness.is_ready = False
-        answer = await client.get("/ready")
-        assert (answer.status_code, answer.json()) == (503, {"status": "not_ready"})
+        site.readiness.away = ["redis"]
+        answer = await client.get(path)
+        assert (answer.status_code, answer.json()) == (200, {"status": "ready", "away": ["redis"]})
+        site.readiness.away = ["database", "redis"]
+        answer = await client.get(path)
+        assert (answer.status_code, answer.json()) == (503, {"status": "not_ready", "away": ["database", "redis"]})
+
+
+async def test_gateway_s_probes_are_for_those_who_have_signed_in(site: Site) -> None:
+    assert (await site.client.get("/v1/healthz")).json() == {"status": "ok"}
+    assert (await site.client.get("/v1/readyz")).json() == {"status": "ready"}
+    found = (await site.client.get("/v1/version")).json()
+    assert found == {"version": version(), "env_reloaded_at": moment(site.services.meter.began)}
+    async with site.stranger() as client:
+        assert [(await client.get(f"/v1/{name}")).status_code for name in ("healthz", "readyz", "version")] == [401] * 3
 
 
 async def test_guest_signs_in_with_any_body(site: Site) -> None:
