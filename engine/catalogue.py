@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 import structlog
@@ -17,11 +17,13 @@ from db.models import CatalogModel, ProviderModel
 from engine.hub import Hub
 from engine.providers.base import ModelInfo, Provider
 from engine.providers.presets import vendor
-from engine.providers.registry import Key, NameTerms, Registry, Terms
+from engine.providers.registry import Key, NameTerms, ProviderTerms, Registry, Terms
 
 _log = structlog.get_logger()
 
 PERIOD = 300.0
+# How long until a provider is asked again that did not list its models.
+RETRY = 15.0
 # How long a change that another process has made may take to be seen where no wake-up comes from there.
 POLL = 5.0
 
@@ -38,26 +40,30 @@ class Catalogue:
     async def run(self, first: asyncio.Event) -> None:
         """Runs until cancelled; sets `first` once every provider has been asked. The database may go away meanwhile."""
         clock = asyncio.get_running_loop().time
-        due = 0.0
+        due = again = 0.0
         with self._hub.watch(catalog.TOPIC) as watch:
             while True:
                 heard = watch.number
                 try:
                     if clock() >= due:
-                        due = clock() + PERIOD
+                        due, again = clock() + PERIOD, clock() + RETRY
                         await self.refresh()
+                    elif self._registry.failing and clock() >= again:
+                        again = clock() + RETRY
+                        await self.refresh(set(self._registry.failing))
                     else:
                         await self.read()
                 except StorageError as error:
                     _log.warning("catalogue not kept", error=str(error))
                 first.set()
+                wait = min(PERIOD if self._hub.is_connected else POLL, RETRY if self._registry.failing else PERIOD)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(PERIOD if self._hub.is_connected else POLL):
+                    async with asyncio.timeout(wait):
                         await watch.beyond(heard)
 
-    async def refresh(self) -> None:
-        """Asks every provider, and stores what is new. Raises StorageError."""
-        await self._registry.refresh()
+    async def refresh(self, names: Collection[str] | None = None) -> None:
+        """Asks every provider, or those of these names, and stores what is new. Raises StorageError."""
+        await self._registry.refresh(names)
         await self._store()
         await self.read()
 
@@ -79,8 +85,10 @@ class Catalogue:
             if row.is_listed and row.name == row.model:
                 lists[provider].append(msgspec.convert(row.listed, ModelInfo))
         self._registry.restore(lists)
-        inactive = frozenset(row.name for row in found.providers if not row.is_active)
-        self._registry.apply(terms, {row.id: _name_terms(row) for row in found.names}, inactive)
+        known = {
+            row.name: ProviderTerms(row.id, row.vendor, row.is_configured, row.is_active) for row in found.providers
+        }
+        self._registry.apply(terms, {row.id: _name_terms(row) for row in found.names}, known)
 
     async def _store(self) -> None:
         """Writes what the database does not know yet. Raises StorageError."""

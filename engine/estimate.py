@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -13,6 +14,9 @@ from engine.providers.base import ChatMessage
 BYTES_PER_TOKEN = 4
 # Whatever the size of a picture: what stands in the message may be its bytes, or only its address.
 IMAGE_TOKENS = 1_000
+# More than any vocabulary puts into one token on the average of a text, once runs of one character count as that character.
+MOST_BYTES_PER_TOKEN = 16
+_RUN = re.compile(r"(.)\1+", re.DOTALL)
 # How long an answer is taken to become where the caller has set no bound.
 ANSWER_TOKENS = 4_096
 
@@ -23,6 +27,22 @@ def prompt_tokens(messages: Sequence[ChatMessage], options: Mapping[str, object]
     return (size + _size(options.get("tools")) + _size(options.get("response_format"))) // BYTES_PER_TOKEN + 1
 
 
+def tokens_of(characters: int) -> int:
+    """Of a text of so many characters."""
+    return -(-characters // BYTES_PER_TOKEN)
+
+
+def surely_exceeds(messages: Sequence[ChatMessage], context_length: int) -> bool:
+    """Whether the texts alone are longer than a window of so many tokens, whatever vocabulary they are read with.
+
+    Where this says no they may still be too long: the upstream knows.
+    """
+    room = context_length * MOST_BYTES_PER_TOKEN
+    if sum(map(_size, _texts(messages))) <= room:
+        return False
+    return sum(_size(_RUN.sub(r"\1", text)) for text in _texts(messages)) > room
+
+
 def most_nanos(
     prices: Prices, messages: Sequence[ChatMessage], options: Mapping[str, object], context_length: int
 ) -> int:
@@ -31,6 +51,16 @@ def most_nanos(
     bound = _whole_number(options.get("max_completion_tokens")) or _whole_number(options.get("max_tokens"))
     answer = bound or min(context_length or ANSWER_TOKENS, ANSWER_TOKENS)
     return prices.nanos(prompt_tokens(messages, options), answer * choices)
+
+
+def _texts(messages: Sequence[ChatMessage]) -> Iterator[str]:
+    for message in messages:
+        content = message.get("content")
+        if isinstance(content, str):
+            yield content
+        elif isinstance(content, Sequence):
+            parts = (part for part in content if isinstance(part, Mapping))
+            yield from (text for part in parts if isinstance(text := part.get("text"), str))
 
 
 def _size(content: object) -> int:

@@ -6,10 +6,12 @@ import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import structlog
 
-from engine.events import ErrorCode, FinishReason
+from engine import estimate
+from engine.events import ErrorCode, FinishReason, ReasoningDelta, TextDelta, Usage
 from engine.prices import Prices
 from engine.providers import texts
 from engine.providers.base import (
@@ -36,14 +38,28 @@ _CALLERS_FAULT = frozenset({ErrorCode.INVALID_REQUEST})
 _MODELS_FAULT = frozenset({ErrorCode.CONTEXT_LENGTH_EXCEEDED})
 
 
+class Gate(Protocol):
+    """What administrators allow an offer in a minute."""
+
+    async def enter(self, offer: Offer, tokens: int) -> None:
+        """Counts a request of so many tokens. Raises UpstreamError where that is too much."""
+        ...
+
+    def settle(self, offer: Offer, tokens: int) -> None:
+        """Counts so many tokens more, of an answer that was given. Never raises, and is not waited for."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Who may answer. `name` is the public name that the offer stands under, `credential` the caller's own for its provider."""
+    """Who may answer. `name` is the public name that the offer stands under, `credential` the caller's own for its provider:
+    who has one is not held to what the `gate` allows of the operator's."""
 
     name: str
     offer: Offer
     credential: Credential | None = None
     is_fallback: bool = False
+    gate: Gate | None = None
 
 
 class Route:
@@ -77,7 +93,7 @@ class Route:
             self.chosen = candidate
             has_begun = False
             try:
-                async with aclosing(self._answer(candidate, _asked(request, candidate))) as chunks:
+                async with aclosing(self._held_to_terms(candidate, _asked(request, candidate))) as chunks:
                     async for chunk in chunks:
                         if not has_begun and number > 1 and self.on_change is not None:
                             self.on_change()
@@ -94,6 +110,14 @@ class Route:
 
     async def close(self) -> None:
         """The providers are the registry's."""
+
+    def _held_to_terms(self, candidate: Candidate, asked: ChatRequest) -> AsyncGenerator[Chunk]:
+        """The answer, counted where administrators have set a limit a minute."""
+        answer, terms = self._answer(candidate, asked), candidate.offer.terms
+        is_limited = terms.requests_a_minute or terms.tokens_a_minute
+        if candidate.gate is None or not is_limited or candidate.credential is not None:
+            return answer
+        return _counted(answer, asked, candidate.offer, candidate.gate)
 
     def _answer(self, candidate: Candidate, asked: ChatRequest) -> AsyncGenerator[Chunk]:
         return candidate.offer.provider.stream(asked)
@@ -134,6 +158,25 @@ class EmbeddingRoute(Route):
             raise UpstreamError(ErrorCode.PROVIDER_PROTOCOL, "The provider sent another number of embeddings")
         self.vectors = found.vectors
         yield Chunk(finishes=[Finish(FinishReason.STOP)], usage=found.usage)
+
+
+async def _counted(
+    answer: AsyncGenerator[Chunk], request: ChatRequest, offer: Offer, gate: Gate
+) -> AsyncGenerator[Chunk]:
+    asked = estimate.prompt_tokens(request.messages, request.options)
+    bill: Usage | None = None
+    said = 0
+    async with aclosing(answer) as chunks:
+        await gate.enter(offer, asked)
+        try:
+            async for chunk in chunks:
+                bill = chunk.usage or bill
+                said += sum(len(one.text) for one in chunk.deltas if isinstance(one, (TextDelta, ReasoningDelta)))
+                yield chunk
+        finally:
+            written = estimate.tokens_of(said)
+            used = bill.prompt_tokens + bill.completion_tokens if bill is not None else asked + written
+            gate.settle(offer, max(used - asked, 0))
 
 
 def in_turn(offers: Sequence[Offer]) -> list[Offer]:

@@ -21,6 +21,7 @@ from resolvers.errors import (
     GenerationFailed,
     InvalidInput,
     Known,
+    ModelDisabled,
     NotFound,
     RateLimited,
     TooLarge,
@@ -111,6 +112,8 @@ def describe(error: Known) -> tuple[str, Extensions]:  # noqa: C901 - one line a
     match error:
         case InvalidInput(field=field, reason=reason):
             return "BAD_USER_INPUT", {"reason": reason} if field is None else {"reason": reason, "field": field}
+        case ModelDisabled():
+            return "MODEL_DISABLED", {}
         case NotFound():
             return "NOT_FOUND", {}
         case Conflict():

@@ -10,6 +10,7 @@ import strawberry
 from graph.context import Context
 from graph.fields.edits import BranchFields
 from graph.fields.export import ExportFields
+from graph.fields.models import ModelFields
 from graph.fields.projects import ProjectFields
 from graph.fields.search import SearchFields
 from graph.fields.shares import ShareFields
@@ -17,13 +18,11 @@ from graph.fields.usage import UsageFields
 from graph.relay import (
     After,
     Before,
-    Connection,
     First,
     Id,
     Info,
     Last,
     Node,
-    connection,
     edges,
     given,
     page_info,
@@ -58,7 +57,7 @@ NEWEST = ConversationOrder(field=ConversationOrderField.UPDATED_AT, direction=Or
 
 
 @strawberry.type(description="All that can be read.")
-class Query(SearchFields, ExportFields, ShareFields, BranchFields, ProjectFields, UsageFields):
+class Query(SearchFields, ExportFields, ShareFields, BranchFields, ProjectFields, UsageFields, ModelFields):
     @resolved("The user who is signed in; null when nobody is.")
     async def viewer(self, info: Info) -> User | None:
         return shaped(User.from_row, await identity.viewer(info.context.call))
@@ -118,19 +117,6 @@ class Query(SearchFields, ExportFields, ShareFields, BranchFields, ProjectFields
     @resolved("One run of a model; null when it is missing or belongs to somebody else.")
     async def generation(self, info: Info, id: Id) -> Generation | None:
         return shaped(Generation.from_row, await info.context.loaders.generations.load(id))
-
-    @resolved("The models that can be named, in the operator's order.")
-    def models(self, info: Info, first: First = strawberry.UNSET, after: After = strawberry.UNSET) -> Connection[Model]:
-        window = Window.make(given(first), given(after), None, None)
-        return connection(catalog.page(info.context.call, window), Model.from_entry)
-
-    @resolved("One model by its name; null when there is none of this name.")
-    def model(
-        self,
-        info: Info,
-        name: Annotated[str, strawberry.argument(description="Its name, or `provider/name`.")],
-    ) -> Model | None:
-        return shaped(Model.from_entry, catalog.model(info.context.call, name))
 
     @resolved("How much the caller may still ask for; null when there is no limit.")
     def rate_limit(self, info: Info) -> RateLimit | None:

@@ -35,6 +35,7 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "Query.sharedConversation": PUBLIC,
         "Query.models": PUBLIC,
         "Query.model": PUBLIC,
+        "Query.providers": READ,
         "Query.rateLimit": PUBLIC,
         "Query.server": PUBLIC,
         "Mutation.guestLogin": PUBLIC,

@@ -16,7 +16,7 @@ from db.models import BudgetPeriod
 from engine.prices import NANOS, dollars
 from engine.providers.base import ChatMessage
 from engine.providers.registry import Entry
-from resolvers import audit, reservations
+from resolvers import audit, catalog, reservations
 from resolvers.access import ADMIN, KEYS_WRITE, READ, WRITE, require
 from resolvers.call import Call
 from resolvers.caller import Caller
@@ -32,8 +32,7 @@ def most(call: Call, entry: Entry, messages: Sequence[ChatMessage], options: Map
     """What a run of the caller's must reserve, in nanos; 0 where there is nothing to reserve."""
     if call.caller is None or not call.caller.has_budget:
         return 0
-    others = [found for name in entry.fallbacks if (found := call.services.registry.find(name)) is not None]
-    models = [offer.info for one in (entry, *others) for offer in one.offers]
+    models = [offer.info for offer in catalog.offers(call, entry)]
     return reservations.most(models, messages, options)
 
 

@@ -11,10 +11,12 @@ from sqlalchemy.exc import IntegrityError
 
 from db import accounts
 from db.base import ReadSession, Sessions, WriteSession
+from engine.catalogue import Catalogue
 from engine.feed import Feed
 from engine.fleet import Fleet
 from engine.meter import Meter
 from engine.providers.registry import Registry
+from engine.routing import Gate
 from engine.supervisor import Supervisor
 from engine.tools.base import Toolbox
 from engine.tools.box import Box
@@ -49,7 +51,10 @@ async def _nothing() -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the process shares. Made once, in `server/services.py`. `away` names what is missing for its work."""
+    """What the process shares. Made once, in `server/services.py`. `away` names what is missing for its work.
+
+    Without `allowances` nobody counts what is asked of a provider's model, without a `catalogue` none can be changed.
+    """
 
     database: Sessions
     supervisor: Supervisor
@@ -72,6 +77,8 @@ class Services:
     spent: Spent = field(default_factory=Spent)
     meter: Meter = field(default_factory=Meter)
     trace: Trace = UNTRACED
+    allowances: Gate | None = None
+    catalogue: Catalogue | None = None
 
 
 @dataclass(frozen=True, slots=True)

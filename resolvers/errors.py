@@ -53,6 +53,16 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
+class ModelDisabled(ModelNotFound):
+    """It is there, and administrators have switched it off."""
+
+    code = "model_disabled"
+
+    def __init__(self, name: str, *, field: str | None = None) -> None:
+        super().__init__(f"model {name!r}", name, field=field)
+        self.message = f"The model {name!r} is switched off at present"
+
+
 class Conflict(PublicError):
     """`other` is the id of what stands in the way, if it has one."""
 

@@ -23,7 +23,7 @@ from resolvers.completions import Completion as Completion
 from resolvers.contents import NewItem
 from resolvers.errors import InvalidInput, NotFound
 from resolvers.idempotency import Effect, Made, once
-from resolvers.parameters import check_messages, check_parameters
+from resolvers.parameters import bounds, check_messages, check_parameters
 from resolvers.replies import Options as Options
 from resolvers.replies import Plan
 from resolvers.runs import by_ids as by_ids
@@ -111,6 +111,7 @@ async def _generate(call: Call, new: NewItem, options: Options, effect: Effect) 
 
 async def _run_alone(call: Call, plan: Plan, messages: Sequence[ChatMessage], effect: Effect) -> Generation:
     caller = require(call, WRITE)
+    catalog.check_length(call, plan.entry, messages)
     with contextlib.ExitStack() as stack:
         async with effect.write() as session:
             [id] = stack.enter_context(replies.places(call, caller))
@@ -153,7 +154,8 @@ async def complete(
         model = (await settings.manner(call, caller.user_id)).model
     entry = catalog.choose(call, model)
     checked = check_messages(messages)
-    check_parameters(parameters)
+    check_parameters(parameters, bounds(entry))
+    catalog.check_length(call, entry, checked)
     route = await routing.route(call, caller, entry)
     request = ChatRequest(entry.name, checked, parameters, is_streamed=is_streamed, wants_raw=is_tapped)
     return await completions.start(call, entry, route, request)

@@ -146,6 +146,12 @@ class Limiter:
             return await self._count(self._addresses, subnet(address), cost)
         return await self._count(self._guests if caller.role == Role.GUEST else self._users, caller.user_id, cost)
 
+    async def charge_model(self, name: str, limit: int, cost: int) -> Standing:
+        """Counts against the limit a minute of a provider's model, whoever asks for it. Never raises."""
+        standing = await self._count(RateLimitItemPerMinute(limit, namespace="model"), name, cost)
+        assert standing is not None, "there is a limit"
+        return standing
+
     async def attempt(self, address: str, account: str | None = None) -> None:
         """Counts a try to sign in or to register; `account` is the name that was tried. Raises RateLimited."""
         # A bucket of its own: one GraphQL document can hold many tries.

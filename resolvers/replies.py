@@ -25,7 +25,7 @@ from resolvers.caller import Caller
 from resolvers.errors import InvalidInput, NotFound, RateLimited, Unavailable
 from resolvers.idempotency import Made
 from resolvers.items import live
-from resolvers.parameters import check_parameters
+from resolvers.parameters import bounds, check_parameters
 from resolvers.settings import Manner
 
 LONGEST_GRACE = 3600.0
@@ -63,13 +63,13 @@ class Reply:
 
 async def plan(call: Call, caller: Caller, options: Options) -> Plan:
     """Raises ModelNotFound, InvalidInput."""
-    check_parameters(options.parameters)
     if not 0 <= options.grace <= LONGEST_GRACE:
         raise InvalidInput(
             f"The grace must be between 0 and {LONGEST_GRACE:.0f} seconds", field="disconnectGraceSeconds"
         )
     manner = await settings.manner(call, caller.user_id)
     entry = catalog.choose(call, options.model if options.model is not None else manner.model)
+    check_parameters(options.parameters, bounds(entry))
     return Plan(entry, options, await routing.route(call, caller, entry), manner)
 
 
@@ -119,6 +119,7 @@ async def store(
     feed.announce_generation(session, generation)
     said = prompt.messages(history, context_length=plan.entry.info.context_length)
     messages = [*await _instruction(session, conversation), *plan.manner.messages, *said]
+    catalog.check_length(call, plan.entry, messages)
     await reserve(call, session, plan, generation, messages)
     return Reply(plan, reply, generation, messages)
 

@@ -31,6 +31,7 @@ async def _candidates(call: Call, caller: Caller, entry: Entry, *, is_fallback: 
     for offer in offers:
         if offer.provider.name not in own:
             own[offer.provider.name] = await provider_keys.credential(call, caller, offer.provider)
-    found = [Candidate(entry.name, offer, own[offer.provider.name], is_fallback) for offer in offers]
+    gate = call.services.allowances
+    found = [Candidate(entry.name, offer, own[offer.provider.name], is_fallback, gate) for offer in offers]
     # Where the caller pays for themselves they are served first; the order within both halves stays.
     return sorted(found, key=lambda candidate: candidate.credential is None)

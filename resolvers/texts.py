@@ -17,7 +17,7 @@ from resolvers.access import WRITE, require
 from resolvers.call import Call
 from resolvers.completions import Completion
 from resolvers.errors import Conflict, GenerationFailed, InvalidInput
-from resolvers.parameters import Penalty, Tokens, check_parameters
+from resolvers.parameters import Penalty, Tokens, bounds, check_parameters
 
 MOST_PROMPTS = 32
 MOST_INPUTS = 2_048
@@ -74,7 +74,7 @@ async def complete(
     caller = require(call, WRITE)
     entry = catalog.choose(call, model)
     prompts = _checked(prompt, "prompt", most=MOST_PROMPTS)
-    check_parameters(parameters, TextParameters)
+    check_parameters(parameters, bounds(entry), TextParameters)
     route = TextRoute(await routing.candidates(call, caller, entry), prompts)
     request = ChatRequest(entry.name, _messages(prompts), parameters, is_streamed=is_streamed, wants_raw=is_tapped)
     return await completions.start(call, entry, route, request, answers=len(prompts))
@@ -88,7 +88,7 @@ async def embed(call: Call, model: str | None, given: object, parameters: Mappin
     caller = require(call, WRITE)
     entry = catalog.choose(call, model)
     inputs = _checked(given, "input", most=MOST_INPUTS)
-    check_parameters(parameters, EmbeddingParameters)
+    check_parameters(parameters, known=EmbeddingParameters)
     route = EmbeddingRoute(await routing.candidates(call, caller, entry), inputs, parameters)
     # There is no answer to be paid for: a bound of one token stands for none.
     request = ChatRequest(entry.name, _messages(inputs), {"max_tokens": 1}, is_streamed=False)

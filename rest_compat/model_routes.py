@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from resolvers.access import PUBLIC
+from resolvers.access import PUBLIC, READ
 from rest_compat import models
-from rest_compat.endpoint import bare
-from rest_compat.shapes import List, ModelObject
+from rest_compat.endpoint import bare, operation
+from rest_compat.model_shapes import (
+    CatalogList,
+    CatalogObject,
+    KnownProviders,
+    ModelDetails,
+    ModelList,
+    ServingProvider,
+)
+from rest_compat.models import CatalogQuery, ModelQuery, SchemaObject, SchemaQuery
 
 # Ids hold slashes, so fixed paths come first, then those with a word behind the id.
 OPERATIONS = (
-    bare("GET", "/v1/models", PUBLIC, models.list_all, response=List),
-    bare("GET", "/v1/models/{id:path}", PUBLIC, models.get, response=ModelObject),
+    operation("GET", "/v1/models", PUBLIC, models.list_all, request=ModelQuery, response=ModelList),
+    operation("GET", "/v1/models/catalogs", PUBLIC, models.list_catalogs, request=CatalogQuery, response=CatalogList),
+    bare("GET", "/v1/models/catalogs/{id:path}", PUBLIC, models.get_catalog, response=CatalogObject),
+    bare("GET", "/v1/models/providers", READ, models.list_serving, response=list[ServingProvider]),
+    bare("GET", "/v1/models/{id:path}", PUBLIC, models.get, response=ModelDetails),
+    bare("GET", "/v1/providers", READ, models.list_providers, response=KnownProviders),
+    operation("GET", "/v1/schema", PUBLIC, models.schema, request=SchemaQuery, response=SchemaObject),
 )  # fmt: skip

@@ -12,7 +12,6 @@ from msgspec import UNSET, UnsetType
 from db.models import MAIN, ApiKey, Conversation, Item, Project, ProviderKey
 from resolvers import api_keys
 from resolvers.branches import Lineage
-from resolvers.catalog import Model
 from resolvers.paging import Listing
 
 JsonObject = dict[str, object]
@@ -103,19 +102,6 @@ class ItemObject(msgspec.Struct, frozen=True, kw_only=True):
     rating_comment: str | UnsetType = UNSET
     created_at: str
     updated_at: str
-
-
-class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
-    """`created` in Unix seconds and `context_length` in tokens, 0 where unknown."""
-
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: str
-    model_display_name: str
-    description: str
-    capabilities: Sequence[str]
-    context_length: int
 
 
 class ApiKeyObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,7 +208,7 @@ class Status(msgspec.Struct, frozen=True):
     status: str
 
 
-Entry = ConversationObject | ItemObject | ModelObject | ApiKeyObject | ProviderKeyObject | ProjectObject
+Entry = ConversationObject | ItemObject | ApiKeyObject | ProviderKeyObject | ProjectObject
 
 
 class List(msgspec.Struct, frozen=True, kw_only=True):
@@ -232,7 +218,6 @@ class List(msgspec.Struct, frozen=True, kw_only=True):
     last_id: str
     has_more: bool
     total: int
-    models: list[Entry] | UnsetType = UNSET
     items: list[Entry] | UnsetType = UNSET
 
 
@@ -242,9 +227,7 @@ def merged(entry: msgspec.Struct) -> bytes:
     return b'%b,"data":%b}' % (once[:-1], once)
 
 
-def listed(
-    entries: Sequence[Entry], *, has_more: bool, total: int, is_named_models: bool = False, is_named_items: bool = False
-) -> bytes:
+def listed(entries: Sequence[Entry], *, has_more: bool, total: int, is_named_items: bool = False) -> bytes:
     data = list(entries)
     return msgspec.json.encode(
         List(
@@ -253,7 +236,6 @@ def listed(
             last_id=data[-1].id if data else "",
             has_more=has_more,
             total=total,
-            models=data if is_named_models else UNSET,
             items=data if is_named_items else UNSET,
         )
     )
@@ -328,18 +310,6 @@ def project(row: Project) -> ProjectObject:
         archived_at=int(row.archived_at.timestamp()) if row.archived_at is not None else UNSET,
         created_at=int(row.created_at.timestamp()),
         updated_at=int(row.updated_at.timestamp()),
-    )
-
-
-def model(found: Model) -> ModelObject:
-    return ModelObject(
-        id=found.name,
-        created=found.created,
-        owned_by=found.provider,
-        model_display_name=found.display_name,
-        description=found.description,
-        capabilities=found.capabilities,
-        context_length=found.context_length,
     )
 
 

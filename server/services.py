@@ -23,6 +23,7 @@ from engine.supervisor import Supervisor
 from engine.tools.box import Box
 from engine.trace import UNTRACED
 from engine.vault import Vault, VaultError
+from resolvers.allowances import Allowances
 from resolvers.call import Policy, Services
 from resolvers.errors import InvalidInput
 from resolvers.jwks import ExternalIssuer, Issuer
@@ -59,6 +60,7 @@ class Process:
         reserved = self._database.reserved
         self._event_log = EventLog(Lanes(self._database, reserved), self._hub)
         self._limiter = _limiter(settings)
+        self._allowances = Allowances(self._limiter)
         self._retention = Retention(self._database, events=timedelta(hours=settings.events_kept))
         self._tasks: list[asyncio.Task[None]] = []
         self.goodbyes: list[Callable[[], Awaitable[None]]] = []
@@ -86,6 +88,8 @@ class Process:
             meter=self._event_log.meter,
             trace=UNTRACED,
             limiter=self._limiter,
+            allowances=self._allowances,
+            catalogue=self._catalogue,
         )
 
     @contextlib.asynccontextmanager
@@ -95,6 +99,7 @@ class Process:
             stack.push_async_callback(self._database.close)
             stack.push_async_callback(self._http.close)
             stack.push_async_callback(self._limiter.close)
+            stack.push_async_callback(self._allowances.close)
             stack.push_async_callback(self.services.registry.close)
             stack.push_async_callback(self._toolbox.close)
             stack.push_async_callback(self.services.keyring.close)

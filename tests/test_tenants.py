@@ -24,7 +24,7 @@ import pytest
 from db.base import new_id
 from db.models import Role
 from rest_compat.routes import OPERATIONS
-from tests import conversation_places, documents
+from tests import conversation_places, documents, model_places
 from tests.graph.conftest import Peer, peer
 from tests.house import House, house
 
@@ -62,7 +62,6 @@ SAMPLES: Mapping[Place, tuple[str, ...]] = {
     ("GET /v1/users/me/export", "after"): EVERYTHING,
     ("GET /v1/search", "after"): NOBODYS,
     ("GET /v1/search", "conversation_id"): EVERYTHING,
-    ("Query.models", "after"): NOBODYS,
     ("Mutation.sendMessage", "input.conversationId"): EVERYTHING,
     ("Mutation.cancelGeneration", "input.id"): EVERYTHING,
     ("Mutation.stopGeneration", "input.id"): EVERYTHING,
@@ -86,7 +85,7 @@ SAMPLES: Mapping[Place, tuple[str, ...]] = {
     ("Subscription.conversationEvents", "after"): ("feed_cursor",),
     ("GET /v1/events", "conversation_id"): EVERYTHING,
     ("GET /v1/events", "after"): ("feed_cursor",),
-    ("GET /v1/models/{id:path}", "{id:path}"): NOBODYS,
+    **dict.fromkeys(model_places.NAMES, NOBODYS),
     ("Query.shares", "after"): ("share_cursor",),
     ("Mutation.shareConversation", "input.conversationId"): EVERYTHING,
     ("Mutation.shareConversation", "input.itemId"): EVERYTHING,

@@ -215,7 +215,8 @@ def _add_whole(choice: _Choice, chunk: Chunk) -> None:
 
 
 def models_of(body: bytes) -> list[ModelInfo]:
-    """The list of `GET /models`, also where it comes bare. What has no id is left out. Raises UpstreamError."""
+    """The list of `GET /models`, also where it comes bare. What has no id is left out, but a list of nothing else is nonsense.
+    Raises UpstreamError."""
     try:
         answer = msgspec.json.decode(body)
     except NOT_JSON as error:
@@ -223,7 +224,10 @@ def models_of(body: bytes) -> list[ModelInfo]:
     data = answer.get("data") if isinstance(answer, dict) else answer
     if not isinstance(data, list):
         raise UpstreamError(ErrorCode.PROVIDER_PROTOCOL, "The provider's list of models is not a list")
-    return [model for entry in data if isinstance(entry, dict) and (model := _model(entry)) is not None]
+    found = [model for entry in data if isinstance(entry, dict) and (model := _model(entry)) is not None]
+    if data and not found:
+        raise UpstreamError(ErrorCode.PROVIDER_PROTOCOL, "The provider's list of models names none")
+    return found
 
 
 def _model(entry: dict[str, object]) -> ModelInfo | None:
@@ -240,8 +244,25 @@ def _model(entry: dict[str, object]) -> ModelInfo | None:
         display_name=display_name[:200] if isinstance(display_name, str) and display_name.isprintable() else "",
         context_length=next(filter(None, map(_whole_number, lengths)), 0),
         created=_whole_number(entry.get("created")),
+        capabilities=_capabilities(entry),
         prices=_prices(entry.get("pricing")),
+        max_output=_whole_number(_inside(entry.get("top_provider"), "max_completion_tokens")),
     )
+
+
+def _capabilities(entry: dict[str, object]) -> frozenset[str]:
+    """As OpenRouter tells them; elsewhere no more is known than that it chats."""
+    inputs, parameters = _inside(entry.get("architecture"), "input_modalities"), entry.get("supported_parameters")
+    found = {"chat"}
+    if isinstance(inputs, list):
+        found |= {name for word, name in (("image", "vision"), ("audio", "audio")) if word in inputs}
+    if isinstance(parameters, list):
+        found |= {name for name in ("tools", "reasoning") if name in parameters}
+    return frozenset(found)
+
+
+def _inside(value: object, name: str) -> object:
+    return value.get(name) if isinstance(value, dict) else None
 
 
 def _prices(pricing: object) -> Prices | None:

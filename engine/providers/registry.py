@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from types import MappingProxyType
 
 import msgspec
 import structlog
 
+from engine.events import ErrorCode
 from engine.prices import Prices
 from engine.providers.base import ModelInfo, Provider, UpstreamError
+from engine.providers.breaker import Guarded
 
 _log = structlog.get_logger()
 
 _LIST_TIME = 15.0
 _MOST_SUGGESTIONS = 3
 _DEMO = "demo"
+# Whoever lists no models for such a reason gives no answers either.
+_AWAY = frozenset({ErrorCode.PROVIDER_AUTH, ErrorCode.PROVIDER_ERROR, ErrorCode.TIMEOUT, ErrorCode.UNAVAILABLE})
+
+
+class Availability(StrEnum):
+    """Whether a model would answer now, as far as that is known: UNKNOWN where its provider does not list it, or lists none."""
+
+    AVAILABLE = "available"
+    UNKNOWN = "unknown"
+    UNAVAILABLE = "unavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +70,16 @@ class NameTerms:
     fallbacks: Sequence[str] = ()
     tags: Sequence[str] = ()
     changes: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderTerms:
+    """What the database has of a provider. One that is not `is_configured` was added by administrators."""
+
+    id: str
+    vendor: str
+    is_configured: bool = True
+    is_active: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +134,8 @@ class Registry:
         default: str | None = None,
     ) -> None:
         self._configured = list(providers)
-        self._inactive: frozenset[str] = frozenset()
+        self._added: Sequence[Provider] = ()
+        self._known: Mapping[str, ProviderTerms] = {}
         self._aliases = aliases
         self._fallbacks = fallbacks
         # A price that is given for an alias is the model's, also where it is named otherwise.
@@ -124,7 +148,7 @@ class Registry:
         self._restored: dict[str, Sequence[ModelInfo]] = {}
         self._terms: Mapping[Key, Terms] = {}
         self._names: Mapping[str, NameTerms] = {}
-        self._failing: set[str] = set()
+        self._failing: dict[str, ErrorCode] = {}
         self._entries: dict[str, Entry] = {}
         self._qualified: dict[str, Entry] = {}
         self._offers: dict[str, list[Offer]] = {}
@@ -133,8 +157,23 @@ class Registry:
     @property
     def providers(self) -> Sequence[Provider]:
         """Those that are asked, the demonstration last: it never stands before a real model."""
-        found = [one for one in self._configured if one.name not in self._inactive]
+        found = [one for one in (*self._configured, *self._added) if self._is_active(one.name)]
         return sorted(found, key=lambda provider: provider.name == _DEMO)
+
+    @property
+    def configured(self) -> Sequence[Provider]:
+        """Those that stand in the operator's settings, also where they are switched off."""
+        return self._configured
+
+    @property
+    def known(self) -> Mapping[str, ProviderTerms]:
+        """What the database has of each provider, by its name."""
+        return self._known
+
+    @property
+    def failing(self) -> Mapping[str, ErrorCode]:
+        """Why those providers do not list their models that did not when they were asked last."""
+        return self._failing
 
     @property
     def lists(self) -> Mapping[str, Sequence[ModelInfo]]:
@@ -146,23 +185,44 @@ class Registry:
         """All offers by public name, disabled ones too."""
         return self._offers
 
-    async def refresh(self) -> None:
-        """Asks every provider for its models, all at once. One that fails keeps its last list. Never raises."""
-        await asyncio.gather(*(self._refresh_one(provider) for provider in self.providers))
+    async def refresh(self, names: Collection[str] | None = None) -> None:
+        """Asks providers for their models, all at once: every one unless some are named. One that fails keeps its last list.
+        Never raises."""
+        asked = [one for one in self.providers if names is None or one.name in names]
+        await asyncio.gather(*(self._refresh_one(provider) for provider in asked))
 
     def restore(self, lists: Mapping[str, Sequence[ModelInfo]]) -> None:
         """What providers offered when they were last heard, for as long as they have not answered this process."""
         self._restored = dict(lists)
         self._rebuild()
 
-    def apply(self, terms: Mapping[Key, Terms], names: Mapping[str, NameTerms], inactive: frozenset[str]) -> None:
-        """What administrators say from now on, and which providers are switched off."""
-        self._terms, self._names, self._inactive = terms, names, inactive
+    def apply(
+        self,
+        terms: Mapping[Key, Terms],
+        names: Mapping[str, NameTerms],
+        known: Mapping[str, ProviderTerms],
+        added: Sequence[Provider] = (),
+    ) -> None:
+        """What administrators say from now on, and the providers that they have `added`, whose objects stay theirs."""
+        self._terms, self._names, self._known, self._added = terms, names, known, added
+        there = {one.name for one in self.providers}
+        # One that is gone, or comes back under a name that another had, has not been heard.
+        self._lists = {name: models for name, models in self._lists.items() if name in there}
+        self._failing = {name: code for name, code in self._failing.items() if name in there}
         self._rebuild()
+
+    def forget(self, name: str) -> None:
+        """What this process has heard of a provider, which is another one from now on."""
+        self._lists.pop(name, None)
+        self._failing.pop(name, None)
 
     def entries(self) -> Sequence[Entry]:
         """Each public name that can be used once, in the configured order."""
         return list(self._entries.values())
+
+    def switched_off(self) -> Sequence[Entry]:
+        """Each public name that nobody may use at present, with what it would be."""
+        return [self._entry(name, found) for name, found in self._offers.items() if name not in self._entries]
 
     def find(self, name: str) -> Entry | None:
         """By public name or as `provider/model`; None for what is switched off too. Of a name that two providers offer, the
@@ -185,6 +245,11 @@ class Registry:
         """Whether there is such a model that nobody may use at present."""
         return name in self._offers and name not in self._entries
 
+    def availability(self, entry: Entry) -> Availability:
+        """That of the best of its offers."""
+        found = {self._availability(offer) for offer in entry.offers}
+        return next(one for one in Availability if one in found)
+
     def provider(self, name: str) -> Provider | None:
         """One that is asked."""
         return next((provider for provider in self.providers if provider.name == name), None)
@@ -206,13 +271,16 @@ class Registry:
             async with asyncio.timeout(_LIST_TIME):
                 models = await provider.models()
         except (UpstreamError, TimeoutError) as error:
+            code = error.code if isinstance(error, UpstreamError) else ErrorCode.TIMEOUT
             # Once, not at each refresh of a provider that stays away.
             if provider.name not in self._failing:
-                self._failing.add(provider.name)
-                reason = error.code.value if isinstance(error, UpstreamError) else "timeout"
-                _log.warning("models not listed", provider=provider.name, reason=reason, message=str(error))
+                _log.warning("models not listed", provider=provider.name, reason=code.value, message=str(error))
+            self._failing[provider.name] = code
             return
-        self._failing.discard(provider.name)
+        if self.provider(provider.name) is not provider:
+            # It was taken away, or another took its place, while it was asked.
+            return
+        self._failing.pop(provider.name, None)
         self._lists[provider.name] = models
         self._rebuild()
 
@@ -240,7 +308,11 @@ class Registry:
             for (provider_name, model), info in listed.items()
             if (entry := self._alone(providers[provider_name], model, info)) is not None
         }
-        entries = [entry for name, found in offers.items() if (entry := self._entry(name, found)) is not None]
+        entries = [
+            self._entry(name, enabled)
+            for name, found in offers.items()
+            if self._is_enabled(name) and (enabled := [offer for offer in found if offer.terms.is_enabled])
+        ]
         entries.sort(key=lambda entry: entry.provider.name == _DEMO)
         self._entries, self._qualified, self._offers = {entry.name: entry for entry in entries}, qualified, offers
 
@@ -254,13 +326,21 @@ class Registry:
         offer = self._offer(provider, model, info, Place(provider.name, model))
         return Entry(model, (offer,), offer.info) if self._is_enabled(model) and offer.terms.is_enabled else None
 
-    def _entry(self, name: str, offers: Sequence[Offer]) -> Entry | None:
-        enabled = [offer for offer in offers if offer.terms.is_enabled]
-        if not enabled or not self._is_enabled(name):
-            return None
+    def _entry(self, name: str, offers: Sequence[Offer]) -> Entry:
         said = self._names.get(name, NameTerms())
-        info = changed(enabled[0].info, said.changes)
-        return Entry(name, enabled, info, said.fallbacks or self._fallbacks.get(name, ()), said.tags)
+        info = changed(offers[0].info, said.changes)
+        return Entry(name, offers, info, said.fallbacks or self._fallbacks.get(name, ()), said.tags)
+
+    def _availability(self, offer: Offer) -> Availability:
+        name = offer.provider.name
+        is_resting = isinstance(offer.provider, Guarded) and offer.provider.breaker.is_open
+        if is_resting or self._failing.get(name) in _AWAY:
+            return Availability.UNAVAILABLE
+        is_listed = any(info.name == offer.model for info in self._lists.get(name, ()))
+        return Availability.AVAILABLE if is_listed and name not in self._failing else Availability.UNKNOWN
+
+    def _is_active(self, provider_name: str) -> bool:
+        return provider_name not in self._known or self._known[provider_name].is_active
 
     def _is_enabled(self, name: str) -> bool:
         return name not in self._names or self._names[name].is_enabled

@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar, assert_never
 import strawberry
 from strawberry.utils.str_converters import to_camel_case
 
-from resolvers.errors import Conflict, InvalidInput, NotFound
+from resolvers.errors import Conflict, InvalidInput, ModelDisabled, NotFound
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,7 +25,14 @@ class UserErrorCode(Enum):
     INVALID = strawberry.enum_value("invalid", description="The value is not acceptable.")
     TOO_LONG = strawberry.enum_value("too_long", description="The value is too long.")
     NOT_FOUND = strawberry.enum_value("not_found", description="What the value refers to is not there.")
+    MODEL_DISABLED = strawberry.enum_value("model_disabled", description="The model is switched off at present.")
+    CONTEXT_LENGTH_EXCEEDED = strawberry.enum_value(
+        "context_length_exceeded", description="It is longer than the model can read."
+    )
     CONFLICT = strawberry.enum_value("conflict", description="The present state does not allow it.")
+
+
+_REASONS = {one.value: one for one in (UserErrorCode.TOO_LONG, UserErrorCode.CONTEXT_LENGTH_EXCEEDED)}
 
 
 @strawberry.interface(description="A failure that the caller can mend.")
@@ -69,13 +76,13 @@ def mendable(payload: Callable[..., T]) -> Callable[[Callable[P, Awaitable[T]]],
 def _shown(error: Mendable, given: object) -> UserError:
     match error:
         case InvalidInput(reason=reason):
-            code = UserErrorCode.TOO_LONG if reason == "too_long" else UserErrorCode.INVALID
+            code = _REASONS.get(reason, UserErrorCode.INVALID)
             return ValidationError(message=error.message, path=_path(error.field, given), code=code)
         case NotFound(id=id):
             return NotFoundError(
                 message=error.message,
                 path=_path(error.field, given),
-                code=UserErrorCode.NOT_FOUND,
+                code=UserErrorCode.MODEL_DISABLED if isinstance(error, ModelDisabled) else UserErrorCode.NOT_FOUND,
                 id=strawberry.ID(id) if id is not None else None,
             )
         case Conflict():

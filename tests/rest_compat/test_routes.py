@@ -103,28 +103,57 @@ async def test_routes_answer_under_every_prefix(site: Site) -> None:
 
 
 async def test_models_are_listed_and_found_by_names_with_slashes(site: Site) -> None:
+    description = site.services.registry.entries()[0].info.description
     model = {
         "id": "demo",
         "object": "model",
         "created": 0,
         "owned_by": "demo",
         "model_display_name": "Demonstration",
-        "description": site.services.registry.entries()[0].info.description,
+        "category": "",
+        "category_order_number": 0,
+        "model_order_number": 0,
+        "description": description,
         "capabilities": ["chat", "embeddings"],
         "context_length": 8192,
+        "available": True,
+        "availability": "available",
+    }
+    info = {
+        "id": "demo",
+        "name": "Demonstration",
+        "version": "latest",
+        "modality": "text",
+        "provider": "demo",
+        "capabilities": {
+            "names": ["chat", "embeddings"],
+            "max_context_tokens": 8192,
+            "output_formats": ["text", "json", "markdown"],
+            "hardware_requirements": None,
+            "image_input": False,
+        },
+        "source": {"type": "remote", "uri": None},
+        "size_bytes": None,
+        "local_path": None,
+        "last_used_at": None,
+        "is_default": True,
+        "status": "available",
+        "availability": {"provider": "demo", "access": "available", "credits_status": "unknown"},
     }
     async with site.stranger(authorization="Bearer stale") as client:
         assert (await client.get("/v1/models")).json() == {
             "object": "list",
             "data": [model],
+            "models": [info],
             "first_id": "demo",
             "last_id": "demo",
             "has_more": False,
+            "next_cursor": None,
             "total": 1,
-            "models": [model],
         }
+        both = {name: model[name] for name in ("object", "created", "owned_by", "model_display_name", "context_length")}
         for path in ("/v1/models/demo", "/v1/models/demo/demo", "/v1/models/demo%2Fdemo"):
-            assert (await client.get(path)).json() == {**model, "data": model}
+            assert (await client.get(path)).json() == {**info, **both, "description": description, "data": model}
         missing = await client.get("/v1/models/demos")
     assert _problem(missing) == (404, "model_not_found", "model")
     assert missing.json()["message"] == "model 'demos' not found; the nearest are demo"

@@ -75,7 +75,7 @@ async def test_other_upstream_answers_and_the_header_says_which(database: Databa
 async def test_fallback_answers_under_its_own_name_and_is_billed_as_itself(database: Database) -> None:
     async with running(database, *providers(), aliases=ALIASES) as site:
         registry: Registry = site.services.registry
-        registry.apply({}, {"lost": NameTerms(fallbacks=("nobody", "alive-model"))}, frozenset())
+        registry.apply({}, {"lost": NameTerms(fallbacks=("nobody", "alive-model"))}, {})
         answer = await site.openai.chat.completions.create(model="lost", messages=HELLO)  # type: ignore[arg-type]
         assert (answer.model, answer.choices[0].message.content) == ("alive-model", "I am alive")
         generated = await site.client.post(

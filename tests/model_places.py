@@ -1,0 +1,13 @@
+"""Where operations take names of models, of who serves them, and ids of both: they are everybody's, or administrators'."""
+
+from __future__ import annotations
+
+NAMES = (
+    ("Query.models", "after"),
+    ("Query.models", "filter.provider"),
+    ("GET /v1/models", "cursor"),
+    ("GET /v1/models", "provider"),
+    ("GET /v1/models/catalogs", "provider"),
+    ("GET /v1/models/catalogs/{id:path}", "{id:path}"),
+    ("GET /v1/models/{id:path}", "{id:path}"),
+)
