@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: serve test lint types format format-check check assets lock schema settings migration bench faults test-faults bench-subscriptions soak-export clean
+.PHONY: serve test lint types format format-check check assets lock schema settings migration bench faults test-faults fuzz bench-subscriptions soak-export clean
 
 serve: $(VENV)/runtime.stamp
 	@$(BIN)/loquent serve $(ARGS)
@@ -77,6 +77,10 @@ test-faults: $(VENV)/dev.stamp
 # A promise of reliability put to the test at length: make faults ARGS=durable, or ARGS=--help for all there are
 faults: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.faults $(ARGS)
+
+# Requests made up from /openapi.json, for every route: make fuzz ARGS="-k generate"
+fuzz: $(VENV)/dev.stamp
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-50} $(BIN)/python -m pytest --timeout 600 tests/rest_compat/test_fuzz.py $(ARGS)
 
 # Streaming beside Node's graphql-ws, which npm brings: make bench-subscriptions ARGS=--quick
 bench-subscriptions: $(VENV)/dev.stamp

@@ -86,7 +86,8 @@ class Operation:
     """A line of the route table. `request` is read from the body, or for GET from the query string.
 
     `bytes` is the body itself, as it comes. `is_watched`: takes so long that its client may leave meanwhile, which ends it. `is_counted`: counts against the
-    limits of its caller. What is not counted is for strangers: probes of health, who must always get an answer.
+    limits of its caller. What is not counted is for strangers: probes of health, who must always get an answer. `says` is the
+    docstring of the handler, which the reference shows where it has no words of its own.
     """
 
     method: str
@@ -97,6 +98,7 @@ class Operation:
     run: Callable[[Ask, object], Awaitable[Answer]]
     is_watched: bool
     is_counted: bool = True
+    says: str = ""
 
     def __post_init__(self) -> None:
         if self.scope not in SCOPES:
@@ -119,7 +121,7 @@ def operation(
     def run(ask: Ask, value: object) -> Awaitable[Answer]:
         return handler(ask, body.typed(value, request, is_text=is_text))
 
-    return Operation(method, path, scope, request, response, run, is_watched)
+    return Operation(method, path, scope, request, response, run, is_watched, says=handler.__doc__ or "")
 
 
 def upload(
@@ -136,7 +138,7 @@ def upload(
         assert isinstance(value, AsyncGenerator)
         return handler(ask, value)
 
-    return Operation(method, path, scope, bytes, response, run, is_watched=False)
+    return Operation(method, path, scope, bytes, response, run, is_watched=False, says=handler.__doc__ or "")
 
 
 def bare(
@@ -153,7 +155,8 @@ def bare(
     def run(ask: Ask, _: object) -> Awaitable[Answer]:
         return handler(ask)
 
-    return Operation(method, path, scope, None, response, run, is_watched=False, is_counted=is_counted)
+    says = handler.__doc__ or ""
+    return Operation(method, path, scope, None, response, run, is_watched=False, is_counted=is_counted, says=says)
 
 
 class Endpoint:

@@ -73,12 +73,20 @@ class ForkObject(msgspec.Struct, frozen=True, kw_only=True):
     branch: str
     old_main_backup: str
     branch_created: bool = True
-    deleted: bool | UnsetType = UNSET
     user_item: shapes.ItemObject | UnsetType = UNSET
     user_item_id: str | UnsetType = UNSET
     generation_id: str | UnsetType = UNSET
     reply_id: str | UnsetType = UNSET
     data: shapes.ItemObject | UnsetType = UNSET
+
+
+class ItemDeleted(msgspec.Struct, frozen=True, kw_only=True):
+    """`old_main_backup` is the branch that still has the item; `branch` is the active one, as before."""
+
+    branch: str
+    old_main_backup: str
+    branch_created: bool = True
+    deleted: bool = True
 
 
 class NewItems(Parameters, frozen=True, kw_only=True):
@@ -170,7 +178,7 @@ async def regenerate(ask: Ask, wanted: Regeneration) -> Reply:
 
 async def delete(ask: Ask) -> Reply:
     found = await edits.delete(ask.call, ask.path["item_id"], conversation_id=ask.path["id"])
-    return deleted(ask, msgspec.structs.replace(_fork(found), deleted=True))
+    return deleted(ask, ItemDeleted(branch=found.branch, old_main_backup=found.backup))
 
 
 def _one(found: Placed) -> Reply:

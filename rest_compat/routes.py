@@ -30,6 +30,7 @@ from rest_compat import (
     items,
     memories,
     model_routes,
+    openapi,
     projects,
     provider_keys,
     requests,
@@ -54,7 +55,16 @@ from rest_compat.generate import GenerateObject, GenerateRequest
 from rest_compat.generation_events import FollowQuery, GenerationEventObject
 from rest_compat.generations import GenerationList, GenerationObject, GenerationQuery
 from rest_compat.imports import ImportObject
-from rest_compat.items import ForkObject, ItemChange, ItemEdit, ItemQuery, NewItems, RatingRequest, Regeneration
+from rest_compat.items import (
+    ForkObject,
+    ItemChange,
+    ItemDeleted,
+    ItemEdit,
+    ItemQuery,
+    NewItems,
+    RatingRequest,
+    Regeneration,
+)
 from rest_compat.listing import ListQuery
 from rest_compat.memories import MemoryList, MemoryObject, NewMemory
 from rest_compat.projects import NewProject, ProjectChange
@@ -114,10 +124,10 @@ def _of_items(noun: str) -> Sequence[Operation]:
     one = f"{all_of_them}/{{item_id}}"
     return (
         operation("POST", all_of_them, WRITE, items.post, request=NewItems, response=ItemObject),
-        operation("GET", all_of_them, READ, items.list_page, request=ItemQuery, response=List),
+        operation("GET", all_of_them, READ, items.list_page, request=ItemQuery, response=List[ItemObject]),
         bare("GET", one, READ, items.get, response=ItemObject),
         operation("PATCH", one, WRITE, items.change, request=ItemChange, response=ItemObject),
-        bare("DELETE", one, WRITE, items.delete, response=ForkObject),
+        bare("DELETE", one, WRITE, items.delete, response=ItemDeleted),
         operation("POST", f"{one}/edit", WRITE, items.edit, request=ItemEdit, response=ForkObject),
         operation(
             "POST", f"{one}/regenerate", WRITE, items.regenerate,
@@ -150,7 +160,7 @@ OPERATIONS = (
         "POST", "/v1/conversations", WRITE, conversations.create,
         request=NewConversation, response=ConversationObject,
     ),
-    operation("GET", "/v1/conversations", READ, conversations.list_page, request=ConversationQuery, response=List),
+    operation("GET", "/v1/conversations", READ, conversations.list_page, request=ConversationQuery, response=List[ConversationObject]),
     bare("DELETE", "/v1/conversations", WRITE, conversations.delete_all, response=ManyDeleted),
     # Before the one with an id.
     operation(
@@ -175,7 +185,7 @@ OPERATIONS = (
     bare("POST", "/v1/conversations/{id}/branches/{name}/activate", WRITE, branches.activate, response=Activated),
     bare("DELETE", "/v1/conversations/{id}/branches/{name}", WRITE, branches.delete, response=NoneType),
     operation("POST", "/v1/projects", WRITE, projects.create, request=NewProject, response=ProjectObject),
-    operation("GET", "/v1/projects", READ, projects.list_page, request=ListQuery, response=List),
+    operation("GET", "/v1/projects", READ, projects.list_page, request=ListQuery, response=List[ProjectObject]),
     bare("GET", "/v1/projects/{id}", READ, projects.get, response=ProjectObject),
     operation("PATCH", "/v1/projects/{id}", WRITE, projects.update, request=ProjectChange, response=ProjectObject),
     bare("DELETE", "/v1/projects/{id}", WRITE, projects.delete, response=Deleted),
@@ -210,7 +220,7 @@ OPERATIONS = (
     bare("GET", "/v1/users/me", READ, users.me, response=ProfileObject),
     operation("PATCH", "/v1/users/me", WRITE, users.update, request=ProfileRequest, response=ProfileObject),
     operation("POST", "/auth/api-keys", KEYS_WRITE, api_keys.create, request=KeyRequest, response=ApiKeyObject),
-    operation("GET", "/auth/api-keys", READ, api_keys.list_page, request=KeyQuery, response=List),
+    operation("GET", "/auth/api-keys", READ, api_keys.list_page, request=KeyQuery, response=List[ApiKeyObject]),
     # Before the one without the gateway's prefix, which is answered otherwise.
     bare("DELETE", "/llm/auth/api-keys/{id}", KEYS_WRITE, api_keys.revoke_and_tell, response=KeyDeleted),
     bare("DELETE", "/auth/api-keys/{id}", KEYS_WRITE, api_keys.revoke, response=NoneType),
@@ -292,9 +302,11 @@ _MESSAGES = {404: "There is nothing at this path", 405: "This path has no such m
 
 
 def routes(services: Services) -> list[BaseRoute]:
-    """All routes, at every address at which they answer."""
-    endpoints = [(path, Endpoint(services, found)) for path, found in _by_path(OPERATIONS).items()]
-    return [Route(prefix + path, endpoint) for path, endpoint in endpoints for prefix in _prefixes(path)]
+    """All routes, at every address at which they answer, and the document that describes them."""
+    describe = openapi.described(OPERATIONS, prefixes_of)
+    reference = bare("GET", "/openapi.json", PUBLIC, describe, response=dict[str, object], is_counted=False)
+    endpoints = [(path, Endpoint(services, found)) for path, found in _by_path([*OPERATIONS, reference]).items()]
+    return [Route(prefix + path, endpoint) for path, endpoint in endpoints for prefix in prefixes_of(path)]
 
 
 def exception_handlers() -> dict[object, ExceptionHandler]:
@@ -309,7 +321,8 @@ def _by_path(operations: Sequence[Operation]) -> dict[str, list[Operation]]:
     return found
 
 
-def _prefixes(path: str) -> Sequence[str]:
+def prefixes_of(path: str) -> Sequence[str]:
+    """What may stand before a path."""
     return PREFIXES.get(path.split("/")[1], ("",))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -208,17 +208,17 @@ class Status(msgspec.Struct, frozen=True):
     status: str
 
 
-Entry = ConversationObject | ItemObject | ApiKeyObject | ProviderKeyObject | ProjectObject
+E = TypeVar("E", bound=ConversationObject | ItemObject | ApiKeyObject | ProviderKeyObject | ProjectObject)
 
 
-class List(msgspec.Struct, frozen=True, kw_only=True):
+class List(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
     object: Literal["list"] = "list"
-    data: list[Entry]
+    data: list[E]
     first_id: str
     last_id: str
     has_more: bool
     total: int
-    items: list[Entry] | UnsetType = UNSET
+    items: list[E] | UnsetType = UNSET
 
 
 def merged(entry: msgspec.Struct) -> bytes:
@@ -227,7 +227,7 @@ def merged(entry: msgspec.Struct) -> bytes:
     return b'%b,"data":%b}' % (once[:-1], once)
 
 
-def listed(entries: Sequence[Entry], *, has_more: bool, total: int, is_named_items: bool = False) -> bytes:
+def listed(entries: Sequence[E], *, has_more: bool, total: int, is_named_items: bool = False) -> bytes:
     data = list(entries)
     return msgspec.json.encode(
         List(

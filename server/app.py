@@ -12,6 +12,7 @@ from graph.asgi import GraphQLApp
 from graph.limits import Limits
 from graph.schema import build_schema
 from rest_compat import routes
+from server.handbook.page import handbook
 from server.metrics import Metrics
 from server.middleware import middleware
 from server.playground.page import Playground
@@ -41,6 +42,7 @@ def create_app(settings: Settings, process: Process | None = None) -> Starlette:
             Route("/graphql", graphql),
             WebSocketRoute("/graphql", graphql),
             Mount("/playground", page),
+            Mount("/docs", handbook()),
             Route("/metrics", metrics.answer),
             *routes.routes(process.services),
         ],

@@ -40,7 +40,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 async def test_every_route_is_a_line_of_the_table(settings: Settings) -> None:
-    declared = {one.path for one in OPERATIONS} | {"/ready"}
+    declared = {one.path for one in OPERATIONS} | {"/ready", "/openapi.json"}
     others = []
     for route in create_app(settings).routes:
         if isinstance(route, Route) and isinstance(route.app, Endpoint):
@@ -49,7 +49,7 @@ async def test_every_route_is_a_line_of_the_table(settings: Settings) -> None:
         else:
             assert isinstance(route, Route | WebSocketRoute | Mount)
             others.append(route.path)
-    assert others == ["/graphql", "/graphql", "/playground"]
+    assert others == ["/graphql", "/graphql", "/playground", "/docs"]
 
 
 def test_route_without_a_scope_stops_the_start() -> None:

@@ -20,7 +20,8 @@ from resolvers.health import version
 from rest_compat.endpoint import bare
 from rest_compat.errors import GENERATION_STATUS, problem
 from rest_compat.health import alive
-from rest_compat.routes import OPERATIONS
+from rest_compat.openapi import document, note_of
+from rest_compat.routes import OPERATIONS, prefixes_of
 from rest_compat.shapes import Status, moment
 from tests.rest_compat.conftest import Site, running
 
@@ -226,6 +227,12 @@ async def test_unknown_paths_and_methods_are_refused_in_json(site: Site) -> None
     answer = await site.client.put("/v1/conversations")
     assert _problem(answer) == (405, "method_not_allowed", None)
     assert sorted(answer.headers["allow"].split(", ")) == ["DELETE", "GET", "HEAD", "POST"]
+
+
+def test_every_route_says_what_it_does() -> None:
+    """In `rest_compat/reference.py`, or in the docstring of its handler."""
+    assert [f"{one.method} {one.path}" for one in OPERATIONS if not note_of(one).says] == []
+    assert len(document(OPERATIONS, prefixes_of)) > 5
 
 
 def test_operation_without_a_scope_is_refused_at_the_start() -> None:
