@@ -161,6 +161,32 @@ async def reserve(session: WriteSession, reservation: Reservation, spent: Spent,
 
     Where there is no budget any more nothing is kept. Whoever else reserves in these budgets waits until the transaction ends.
     """
+    exceeded = await _exceeded(session, reservation, reservation.amount_nanos, spent, moment)
+    if isinstance(exceeded, Standing):
+        return exceeded
+    if exceeded:
+        session.add(reservation)
+    return None
+
+
+async def raise_to(
+    session: WriteSession, generation_id: str, amount: int, expires_at: datetime, spent: Spent, moment: datetime
+) -> bool:
+    """Keeps so much in all for a run that has something reserved, if every budget has room for what that is more."""
+    reservation = await session.get(Reservation, generation_id)
+    if reservation is None:
+        return True
+    more = amount - reservation.amount_nanos
+    if more > 0 and isinstance(await _exceeded(session, reservation, more, spent, moment), Standing):
+        return False
+    reservation.amount_nanos, reservation.expires_at = max(amount, reservation.amount_nanos), expires_at
+    return True
+
+
+async def _exceeded(
+    session: WriteSession, reservation: Reservation, amount: int, spent: Spent, moment: datetime
+) -> Standing | bool:
+    """The first budget that has no room for so much more; else whether there is any budget."""
     subjects = Budget.subject_id.in_([reservation.user_id, reservation.credential_id])
     # The lock first, alone: what the last statement sums up is seen as it is once the lock is held.
     locked = await session.scalars(
@@ -168,14 +194,13 @@ async def reserve(session: WriteSession, reservation: Reservation, spent: Spent,
     )
     known = {budget: await spent.up_to_lately(session, budget, moment) for budget in locked.all()}
     if not known:
-        return None
+        return False
     starts = case(*((_is(budget), literal(one.until, UtcDateTime())) for budget, one in known.items()))
     for lately in await _standings(session, subjects, moment, starts):
         standing = replace(lately, spent=known[lately.budget].nanos + lately.spent)
-        if standing.spent + standing.reserved + reservation.amount_nanos > standing.budget.limit_nanos:
+        if standing.spent + standing.reserved + amount > standing.budget.limit_nanos:
             return standing
-    session.add(reservation)
-    return None
+    return True
 
 
 async def release(session: WriteSession, generation_ids: Collection[str]) -> None:

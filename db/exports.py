@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import and_, func, select, tuple_
 
 from db.base import ReadSession
 from db.models import Branch, Conversation, Generation, Item, Project, User, UserSettings
@@ -54,10 +54,10 @@ async def branches_of(session: ReadSession, conversation_ids: Sequence[str], aft
 async def items_after(
     session: ReadSession, conversation_ids: Sequence[str], past: tuple[str, str], limit: int
 ) -> list[tuple[Item, Generation | None]]:
-    """Items of these conversations past a (conversation, item), each with the run that wrote it."""
+    """Items of these conversations past a (conversation, item), each with the run whose answer it is."""
     rows = await session.execute(
         select(Item, Generation)
-        .join(Generation, Generation.id == Item.generation_id, isouter=True)
+        .join(Generation, and_(Generation.id == Item.generation_id, Generation.item_id == Item.id), isouter=True)
         .where(Item.conversation_id.in_(conversation_ids), tuple_(Item.conversation_id, Item.id) > past)
         .order_by(Item.conversation_id, Item.id)
         .limit(limit)

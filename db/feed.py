@@ -55,6 +55,11 @@ def announce_items(session: WriteSession, user_id: str, items: Sequence[Item]) -
         announce(session, user_id, Kind.ITEM, item.conversation_id, item_id=item.id)
 
 
+def announce_item(session: WriteSession, user_id: str, conversation_id: str, id: str) -> None:
+    """One item of which no more is at hand than its id."""
+    announce(session, user_id, Kind.ITEM, conversation_id, item_id=id)
+
+
 def announce_generation(session: WriteSession, generation: Generation) -> None:
     """A generation that was started; one outside any conversation is nobody's news."""
     if generation.conversation_id is not None:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 
-from sqlalchemy import Select, and_, bindparam, or_, select, update
+from sqlalchemy import Select, and_, bindparam, exists, or_, select, update
 
-from db import branches, search
+from db import branches, feed, search
 from db.base import ReadSession, WriteSession, new_id
 from db.branches import Line
-from db.models import Conversation, Item, ItemStatus
+from db.models import Branch, Conversation, Item, ItemStatus
 
 # Pages have at most a hundred conversations, nearly always with one range each.
 _MOST_STATEMENTS = 128
@@ -135,6 +135,56 @@ async def _at(session: ReadSession, line: Line, position: int) -> str | None:
         return None
     owner = line.owner(position) if position <= line.length else line.branch_id
     return await session.scalar(select(Item.id).where(Item.branch_id == owner, Item.position == position))
+
+
+async def put_before(session: WriteSession, id: str, items: Sequence[Item]) -> None:
+    """Puts new items before the one that a run is writing, if nothing stands behind that yet; else at the end of its branch."""
+    item = await session.get(Item, id, with_for_update=True)
+    if item is None:
+        # Deleted meanwhile, and the run with it.
+        return
+    length = await branches.lengthen(session, item.branch_id, len(items))
+    end = length - len(items)
+    is_last = item.position == end and not await _is_forked(session, item)
+    if is_last:
+        # Its place is free from here on.
+        item.position = length
+        await session.flush()
+        place, parent = end, item.parent_id
+    else:
+        place = end + 1
+        parent = await session.scalar(select(Item.id).where(Item.branch_id == item.branch_id, Item.position == end))
+    for position, new in enumerate(items, start=place):
+        new.id = new.id or new_id("msg")
+        new.conversation_id, new.branch_id = item.conversation_id, item.branch_id
+        new.position, new.parent_id = position, parent
+        parent = new.id
+    session.add_all(items)
+    if is_last:
+        item.parent_id = parent
+    await session.flush()
+
+
+async def _is_forked(session: ReadSession, item: Item) -> bool:
+    """Whether another branch holds the item too."""
+    found = exists().where(Branch.parent_id == item.branch_id, Branch.fork_position >= item.position)
+    return bool(await session.scalar(select(found)))
+
+
+async def fill(
+    session: WriteSession, id: str, content: list[dict[str, object]], status: str, moment: datetime, user_id: str
+) -> None:
+    """Writes an item that was begun, and tells of it. Nothing where it is gone."""
+    item = await session.scalar(
+        update(Item)
+        .where(Item.id == id)
+        .values(content=content, status=status, updated_at=moment, version=Item.version + 1)
+        .returning(Item)
+        .execution_options(synchronize_session=False)
+    )
+    if item is not None:
+        await search.index_item(session, item, user_id)
+        feed.announce_items(session, user_id, [item])
 
 
 async def complete(

@@ -65,7 +65,7 @@ def texts(item: Item) -> list[str]:
             case "reasoning" | "image":
                 pass
             case "tool_call":
-                found += [str(part.get("name", "")), str(part.get("arguments", ""))]
+                found += [str(part.get(name, "")) for name in ("name", "arguments", "output")]
             case kind:
                 # Some parts name their text after their type.
                 found += [

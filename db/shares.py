@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import case, func, select, update
 
 from db.base import ReadSession, WriteSession
-from db.models import Conversation, Item, Share
+from db.models import Conversation, Generation, Item, Share
 
 
 async def opened(session: ReadSession, slug: str, moment: datetime) -> tuple[Share, Conversation] | None:
@@ -110,5 +110,7 @@ async def add_views(session: WriteSession, views: Mapping[str, tuple[int, dateti
 
 async def item_by_generation(session: ReadSession, conversation_id: str, generation_id: str) -> Item | None:
     return await session.scalar(
-        select(Item).where(Item.generation_id == generation_id, Item.conversation_id == conversation_id)
+        select(Item)
+        .join(Generation, Generation.item_id == Item.id)
+        .where(Generation.id == generation_id, Item.conversation_id == conversation_id)
     )

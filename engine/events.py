@@ -58,6 +58,20 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.prompt_tokens + self.completion_tokens
 
 
+_TRUST = (Provenance.EXACT, Provenance.ESTIMATED, Provenance.UNKNOWN)
+
+
+def together(one: Usage, other: Usage) -> Usage:
+    """Both, to be trusted as far as the less trusted of them."""
+    return Usage(
+        one.prompt_tokens + other.prompt_tokens,
+        one.completion_tokens + other.completion_tokens,
+        one.cached_tokens + other.cached_tokens,
+        one.reasoning_tokens + other.reasoning_tokens,
+        max(one.provenance, other.provenance, key=_TRUST.index),
+    )
+
+
 class Failure(msgspec.Struct, frozen=True):
     """What went wrong with a run; `message` is safe to show."""
 
@@ -109,6 +123,19 @@ class ToolCallDelta(Event, tag="tool_call"):
     choice: int = 0
 
 
+class ToolCallFinished(Event, tag="tool_result"):
+    """A call of one of our own tools has ended: all of it in one piece. `output` is what the model is told; `code` says why there
+    is no result, and is empty where there is one. `is_error` also where the tool itself says that it failed."""
+
+    index: int = 0
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    output: str = ""
+    is_error: bool = False
+    code: str = ""
+
+
 class Completed(Event, tag="completed"):
     finish_reason: FinishReason = FinishReason.STOP
     usage: Usage = Usage()
@@ -136,9 +163,12 @@ class Snapshot(Event, tag="snapshot"):
     text: str = ""
     reasoning: str = ""
     tool_calls: list[ToolCallDelta] = []
+    results: list[ToolCallFinished] = []
 
 
 Delta = TextDelta | ReasoningDelta | ToolCallDelta
+# What a transcript is gathered from.
+Piece = Delta | ToolCallFinished
 Terminal = Completed | Incomplete | Failed | Cancelled
 GenerationEvent = (
     Started
@@ -146,6 +176,7 @@ GenerationEvent = (
     | TextDelta
     | ReasoningDelta
     | ToolCallDelta
+    | ToolCallFinished
     | Completed
     | Incomplete
     | Failed

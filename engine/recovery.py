@@ -6,31 +6,17 @@ The model call is never run again: what was said is kept, and the generation end
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Protocol
 
 import structlog
 
-from db import budgets, feed, generations, items
-from db.base import Sessions, WriteSession, now
-from db.models import Generation, GenerationStatus, ItemStatus
-from engine import prompt
-from engine.events import (
-    ErrorCode,
-    Failed,
-    Failure,
-    GenerationEvent,
-    Provenance,
-    ReasoningDelta,
-    TextDelta,
-    ToolCallDelta,
-    Usage,
-    decode,
-    encode,
-)
+from db import budgets, generations
+from db.base import Sessions, WriteSession
+from db.models import Generation, GenerationStatus
+from engine import ending
+from engine.events import ErrorCode, Failed, Failure, Provenance, Usage, together
 from engine.hub import Hub
 from engine.prices import Prices
-from engine.transcript import Transcript
 
 _log = structlog.get_logger()
 
@@ -121,54 +107,31 @@ def _estimate(run: LastSeen) -> Mapping[str, object]:
 
 async def _end(session: WriteSession, generation: Generation, seen: LastSeen | None) -> int:
     """Writes the end of a lost generation; the number of its last event."""
-    said = Transcript()
-    batches = await generations.batches_after(session, generation.id, 0)
-    events = [event for _, payload in batches for event in decode(payload)]
-    for event in events:
-        if isinstance(event, TextDelta | ReasoningDelta | ToolCallDelta):
-            said.add(event)
-    usage = _used(generation.prompt_tokens if seen is None else seen.prompt_tokens, said.tokens)
+    log, earlier = await ending.heard(session, generation.id), _billed(generation)
+    usage = _used(seen.prompt_tokens if seen is not None else 0, max(0, log.said.tokens - earlier.completion_tokens))
     cost = seen.prices.cost(usage) if seen is not None and seen.prices is not None else None
-    end: GenerationEvent = Failed(seq=(events[-1].seq if events else 0) + 1, failure=LOST, usage=usage)
-    # Not before it began, whatever the clocks of two machines say.
-    moment, attempt = max(now(), generation.created_at), generation.attempt + 1
-    await generations.append_batches(
-        session,
-        [{"generation_id": generation.id, "first_seq": end.seq, "last_seq": end.seq, "payload": encode([end])}],
-    )
-    values: dict[str, object] = {
-        "text": said.text,
-        "reasoning": said.reasoning,
-        "tool_calls": prompt.calls(said.tool_calls),
+    whole, whole_cost = usage, cost
+    if generation.usage_provenance is not None:
+        whole, whole_cost = together(earlier, usage), (cost or 0) + (generation.cost_nanos or 0)
+    values = {
         "status": GenerationStatus.FAILED,
-        "last_seq": end.seq,
         "error_code": LOST.code,
         "error_message": LOST.message,
         "error_is_retryable": LOST.is_retryable,
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "usage_provenance": usage.provenance,
-        "cost_nanos": cost,
-        "finished_at": moment,
+        "prompt_tokens": whole.prompt_tokens,
+        "completion_tokens": whole.completion_tokens,
+        "usage_provenance": whole.provenance,
+        "cost_nanos": whole_cost,
     }
-    await generations.finish(session, generation.id, attempt, values)
+    last = await ending.write(session, generation, log, Failed(failure=LOST, usage=whole), values)
     await generations.record_usage(session, [_bill(generation, usage, cost)])
-    await budgets.release(session, [generation.id])
-    await _end_item(session, generation, said, moment)
-    return end.seq
+    return last
 
 
-async def _end_item(session: WriteSession, generation: Generation, said: Transcript, moment: datetime) -> None:
-    if generation.item_id is None or generation.conversation_id is None:
-        return
-    content = prompt.said(said.text, said.reasoning, said.tool_calls)
-    await items.complete(
-        session,
-        generation.item_id,
-        generation.conversation_id,
-        content,
-        ItemStatus.INCOMPLETE,
-        moment,
-        generation.user_id,
+def _billed(generation: Generation) -> Usage:
+    """What its attempts before this one have used, which are billed already."""
+    return Usage(
+        generation.prompt_tokens,
+        generation.completion_tokens,
+        provenance=Provenance(generation.usage_provenance or Provenance.UNKNOWN),
     )
-    feed.announce_end(session, generation.user_id, generation.conversation_id, generation.item_id, generation.id)

@@ -16,12 +16,12 @@ from engine.events import (
     FinishReason,
     GenerationEvent,
     Incomplete,
+    Piece,
     Provenance,
-    ReasoningDelta,
     Snapshot,
     Terminal,
-    TextDelta,
     ToolCallDelta,
+    ToolCallFinished,
     Usage,
     decode,
     is_terminal,
@@ -70,12 +70,12 @@ async def _snapshot(session: ReadSession, generation_id: str) -> list[Generation
         last = batches[-1][0]
         for _, payload in batches:
             for event in decode(payload):
-                if isinstance(event, TextDelta | ReasoningDelta | ToolCallDelta):
+                if isinstance(event, Piece):
                     said.add(event)
                 elif is_terminal(event):
                     end = event
     snapshot = Snapshot(
-        seq=last if end is None else last - 1, text=said.text, reasoning=said.reasoning, tool_calls=said.tool_calls
+        last if end is None else last - 1, said.text, said.reasoning, said.tool_calls, list(said.results.values())
     )
     return [snapshot] if end is None else [snapshot, end]
 
@@ -88,11 +88,14 @@ async def _remembered(session: ReadSession, generation_id: str, after: int) -> l
     end = _end(row)
     if after == row.last_seq - 1:
         return [end]
-    calls = [
-        ToolCallDelta(index=index, id=str(call["id"]), name=str(call["name"]), arguments=str(call["arguments"]))
-        for index, call in enumerate(row.tool_calls)
-    ]
-    return [Snapshot(seq=row.last_seq - 1, text=row.text, reasoning=row.reasoning, tool_calls=calls), end]
+    seq, calls, results = row.last_seq - 1, [], []
+    for index, call in enumerate(row.tool_calls):
+        id, name, arguments = str(call["id"]), str(call["name"]), str(call["arguments"])
+        calls.append(ToolCallDelta(index=index, id=id, name=name, arguments=arguments))
+        if "output" in call:
+            output, is_error, code = str(call["output"]), bool(call["is_error"]), str(call["code"])
+            results.append(ToolCallFinished(0, index, id, name, arguments, output, is_error, code))
+    return [Snapshot(seq, row.text, row.reasoning, calls, results), end]
 
 
 def _end(row: Generation) -> Terminal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -13,12 +13,26 @@ import anyio
 from db.base import now
 from db.models import Generation, GenerationStatus
 from engine import estimate, prompt, turn
-from engine.events import Cancelled, ErrorCode, Failed, Failure, FinishReason, Provenance, Terminal, Usage
+from engine.events import (
+    Cancelled,
+    ErrorCode,
+    Failed,
+    Failure,
+    FinishReason,
+    Provenance,
+    Terminal,
+    ToolCallDelta,
+    ToolCallFinished,
+    Usage,
+    together,
+)
 from engine.journal import Journal
 from engine.ownership import OnDisconnect, Ownership
 from engine.prices import Prices
 from engine.providers.base import ChatRequest, Provider
 from engine.routing import Route
+from engine.tools.base import ToolErrorCode
+from engine.tools.toolset import Toolset
 from engine.transcript import Transcript
 
 # With these an upstream has done nothing that it would be paid for, if nothing of an answer had come.
@@ -41,7 +55,8 @@ class Spec:
     """All that a run needs to know. `grace` in seconds, for CANCEL_AFTER. An ephemeral run (not durable) leaves one ledger row.
 
     `credential_id` is what its user came with. Without `prices` nobody knows what it costs. `is_reserved`: what it may cost
-    was reserved in the user's budget, and that ends with its ledger row.
+    was reserved in the user's budget, and that ends with its ledger row. With `tools` it has as many turns as they take; such a
+    run is durable.
     """
 
     id: str
@@ -59,13 +74,15 @@ class Spec:
     credential_id: str | None = None
     prices: Prices | None = None
     is_reserved: bool = False
+    tools: Toolset | None = None
 
 
 class Run:
-    """One generation while this process runs it, and for a short while after."""
+    """One generation while this process runs it, and for a short while after. `request` is what its model is asked, None while it
+    is not: when tools run."""
 
-    __slots__ = ("_asked", "_began", "_stop", "failure", "finished", "finished_at", "journal", "ownership", "retry_after", "scope", "spec",
-                 "status", "tap", "task", "transcript", "usage", "worker_id")  # fmt: skip
+    __slots__ = ("_asked", "_began", "_stop", "_used", "calls", "failure", "finished", "finished_at", "journal", "ownership", "request",
+                 "retry_after", "scope", "spec", "status", "tap", "task", "transcript", "usage", "worker_id")  # fmt: skip
 
     def __init__(self, spec: Spec, journal: Journal, worker_id: str, *, is_shared: bool) -> None:
         self.spec = spec
@@ -84,7 +101,10 @@ class Run:
         is_reachable = is_shared and spec.is_durable
         self.ownership = Ownership(spec.on_disconnect, spec.grace, self._disown, is_shared=is_reachable)
         self._stop: Terminal | None = None
-        self._asked: int | None = None
+        self.request: ChatRequest | None = spec.request
+        self._asked: tuple[ChatRequest, int] | None = None
+        self._used = _NOTHING
+        self.calls: Sequence[ToolCallDelta] = ()
         self._began = time.monotonic()
 
     def stop(self, event: Terminal) -> None:
@@ -118,15 +138,19 @@ class Run:
             on_disconnect=spec.on_disconnect,
             attempt=spec.attempt,
             last_seq=self.journal.committed,
-            text=self.transcript.text,
-            reasoning=self.transcript.reasoning,
-            tool_calls=prompt.calls(self.transcript.tool_calls),
+            **self.said(),
             created_at=spec.created_at,
             worker_id=self.worker_id,
             credential_id=spec.credential_id,
             finished_at=self.finished_at,
             **self.result(),
         )
+
+    def said(self) -> dict[str, object]:
+        """What the row says of what was said: the answer, or what has come of it, and all calls."""
+        last = self.transcript.last
+        calls = prompt.calls(self.transcript.tool_calls, self.transcript.results)
+        return {"text": last.text, "reasoning": last.reasoning, "tool_calls": calls}
 
     def result(self) -> dict[str, object]:
         """What the row says of the end, as far as it is known."""
@@ -162,22 +186,59 @@ class Run:
 
     @property
     def prompt_tokens(self) -> int:
-        """How many went in, roughly."""
-        if self._asked is None:
-            self._asked = estimate.prompt_tokens(self.spec.request.messages, self.spec.request.options)
-        return self._asked
+        """How many went in so far, roughly."""
+        return self._used.prompt_tokens + self._asked_tokens()
+
+    def _asked_tokens(self) -> int:
+        """Of the last turn."""
+        request = self.request
+        if request is None:
+            return 0
+        if self._asked is None or self._asked[0] is not request:
+            self._asked = request, estimate.prompt_tokens(request.messages, request.options)
+        return self._asked[1]
+
+    def end_turn(self, calls: Sequence[ToolCallDelta]) -> None:
+        """The model has said what it would, and these calls are run."""
+        self.calls = calls
+        self._used = self.used()
+        self.request = None
+        self.transcript.next_turn()
+
+    def give_up_calls(self) -> list[ToolCallFinished]:
+        """The ends of the calls that were begun and will not come to one of their own."""
+        found = []
+        for call in self.calls:
+            if call.id not in self.transcript.results:
+                told = ToolCallFinished(
+                    index=call.index,
+                    id=call.id,
+                    name=call.name,
+                    arguments=call.arguments,
+                    output=prompt.UNFINISHED,
+                    is_error=True,
+                    code=ToolErrorCode.CANCELLED,
+                )
+                self.transcript.add(told)
+                found.append(told)
+        return found
 
     def used(self, end: Terminal | None = None) -> Usage:
-        """What it has used so far, or once it ends with this event."""
+        """What it has used so far, or once it ends with this event: all of its turns together."""
+        return together(self._used, self._used_in_turn(end)) if self._used is not _NOTHING else self._used_in_turn(end)
+
+    def _used_in_turn(self, end: Terminal | None) -> Usage:
+        if self.request is None:
+            return _NOTHING
         counted = self.transcript.counted()
         if counted is not None:
             return counted
-        if isinstance(end, Failed) and not self.transcript.deltas:
+        if isinstance(end, Failed) and self.transcript.is_silent:
             if end.failure.code in _FREE:
                 return _NOTHING
             if end.failure.code is ErrorCode.INTERNAL:
                 return Usage()
-        return self.transcript.estimate(self.prompt_tokens)
+        return self.transcript.estimate(self._asked_tokens())
 
     @property
     def cost(self) -> int | None:

@@ -17,7 +17,7 @@ import structlog
 from db import feed, generations, items
 from db.base import StorageError, WriteSession, new_id, now
 from db.models import GenerationStatus, ItemStatus
-from engine import prompt, turn
+from engine import loop, prompt, turn
 from engine.events import (
     Cancelled,
     Completed,
@@ -35,6 +35,7 @@ from engine.providers.base import UpstreamError
 from engine.ring import Batch
 from engine.routing import Route
 from engine.run import Run, Spec
+from engine.tools import book
 
 _log = structlog.get_logger()
 
@@ -42,6 +43,7 @@ DEADLINE = 1800.0
 LINGER = 30.0
 CANCEL_WAIT = 5.0
 CLOSE_WAIT = 3.0
+UNSTORED = Failure(ErrorCode.STORAGE, "The database is away, so the run cannot go on", is_retryable=True)
 STOPPED = Failure(ErrorCode.WORKER_LOST, "The server was stopped", is_retryable=True)
 
 
@@ -123,12 +125,16 @@ class Supervisor:
     async def _attempt(self, run: Run) -> Terminal:
         spec = run.spec
         try:
+            if spec.tools is not None:
+                return await loop.drive(run, spec.tools)
             await turn.run(spec.provider, spec.request, run.journal, run.transcript, run.tap)
         except UpstreamError as error:
             run.retry_after = error.retry_after
             return Failed(failure=Failure(error.code, error.message, error.is_retryable))
         except turn.OutputTooLong:
             return Incomplete()
+        except StorageError:
+            return Failed(failure=UNSTORED)
         except Exception:  # noqa: BLE001 - an adapter's fault ends its generation, never the process
             _log.exception("generation broke", generation_id=spec.id)
             return Failed(failure=Failure(ErrorCode.INTERNAL, "Something went wrong on our side"))
@@ -146,6 +152,8 @@ class Supervisor:
             run.failure = event.failure
         if spec.is_reserved:
             self.log.release(spec.id)
+        if spec.tools is not None:
+            run.journal.append(run.give_up_calls())
         if not spec.is_durable:
             run.journal.append((event,))
         elif not run.journal.is_lost:
@@ -182,13 +190,15 @@ class Supervisor:
     async def _settle(self, run: Run, session: WriteSession) -> None:
         spec = run.spec
         moment = run.finished_at or now()
-        last_seq = run.journal.last_seq
-        said = run.transcript
-        values = run.result() | {"status": run.status, "text": said.text, "reasoning": said.reasoning}
-        values |= {"tool_calls": prompt.calls(said.tool_calls), "model": run.model, "provider": spec.provider.name}
-        await generations.finish(session, spec.id, spec.attempt, values | {"last_seq": last_seq, "finished_at": moment})
+        values = run.result() | run.said()
+        values |= {"status": run.status, "model": run.model, "provider": spec.provider.name}
+        values |= {"last_seq": run.journal.last_seq, "finished_at": moment}
+        await generations.finish(session, spec.id, spec.attempt, values)
+        if spec.tools is not None:
+            await book.give_up(session, run)
         if spec.item_id is not None and spec.conversation_id is not None:
             is_whole = run.status is GenerationStatus.COMPLETED
+            said = run.transcript.last
             content = prompt.said(said.text, said.reasoning, said.tool_calls)
             status = ItemStatus.COMPLETED if is_whole else ItemStatus.INCOMPLETE
             await items.complete(session, spec.item_id, spec.conversation_id, content, status, moment, spec.user_id)

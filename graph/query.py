@@ -39,8 +39,8 @@ from graph.types.conversation import (
     ConversationFilter,
     ConversationOrder,
     ConversationOrderField,
-    Message,
     OrderDirection,
+    item,
 )
 from graph.types.generation import Generation
 from graph.types.key import ApiKey, ProviderKey
@@ -133,8 +133,8 @@ async def _node(context: Context, id: str) -> Node | None:  # noqa: C901 - one l
     match id.partition("_")[0]:
         case "conv":
             return shaped(Conversation.from_row, await loaders.conversations.load(id))
-        case "msg":
-            return shaped(Message.from_row, await loaders.items.load(id))
+        case "msg" | "call":
+            return shaped(item, await loaders.items.load(id))
         case "gen":
             return shaped(Generation.from_row, await loaders.generations.load(id))
         case "user":

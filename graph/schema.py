@@ -93,12 +93,14 @@ FIELDS: Mapping[str, str] = MappingProxyType(
 # Types that no field names, because an interface stands for them.
 HIDDEN = (
     conversation.Message,
+    conversation.ToolCall,
     event.GenerationStarted,
     event.GenerationRerouted,
     event.GenerationSnapshot,
     event.TextDelta,
     event.ReasoningDelta,
     event.ToolCallDelta,
+    event.ToolCallFinished,
     event.GenerationCompleted,
     event.GenerationIncomplete,
     event.GenerationFailed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from db import conversations
 from engine import prompt
-from resolvers import completions, generations
+from resolvers import completions, generations, toolsets
 from resolvers.access import WRITE, require
 from resolvers.call import Call
 from resolvers.completions import Completion
@@ -43,4 +43,4 @@ async def _next_turn(call: Call, session_id: str, new: NewItem, options: Options
         raise InvalidInput("Session is closed", field="session_id", code="session_closed")
     sent = await generations.send_message(call, session_id, new, options)
     assert sent.generation is not None, "a reply was asked for"
-    return completions.of_row(call, sent.generation)
+    return completions.of_row(call, sent.generation, own=toolsets.shown(call, options.parameters))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from db.base import derived_id
-from db.models import Branch, Conversation, Generation, GenerationStatus, Item, ItemStatus
+from db.models import TOOL_CALL, Branch, Conversation, Generation, GenerationStatus, Item, ItemStatus
 from resolvers.access import check_storable, clean_object, clean_text
 from resolvers.archive import BranchLine, ConversationLine, ItemLine, JsonObject, RunObject
 from resolvers.contents import MOST_PARTS, ROLES
@@ -27,6 +27,8 @@ _PARTS: Mapping[str, Sequence[str]] = {
     "image": ("url",),
     "tool_call": ("id", "name", "arguments"),
 }
+# How the ids of items begin.
+_PREFIXES: Mapping[str, str] = {"message": "msg", TOOL_CALL: "call"}
 _RATINGS = (None, "like", "unlike")
 
 
@@ -165,7 +167,7 @@ class _Tree:
         made = []
         before = self._at(self._lines[id])
         for line in self._items[id]:
-            row = _item(line, self.rows[id], self._new("msg", line.created_at, line.id), before)
+            row = _item(line, self.rows[id], self._new_item(line), before)
             made.append((line, row))
             before = row.id
         return made
@@ -177,20 +179,23 @@ class _Tree:
             line = self._lines[line.parent_id]
         if not position:
             return None
-        item = self._items[line.id][position - line.fork_position - 1]
-        return self._new("msg", item.created_at, item.id)
+        return self._new_item(self._items[line.id][position - line.fork_position - 1])
+
+    def _new_item(self, line: ItemLine) -> str:
+        return self._new(_PREFIXES.get(line.item_type, "msg"), line.created_at, line.id)
 
     def _new(self, prefix: str, moment: datetime, old: str) -> str:
         return derived_id(prefix, utc(moment), self._conversation_id, old)
 
 
 def _item(line: ItemLine, branch: Branch, id: str, parent_id: str | None) -> Item:
-    if line.role not in ROLES:
-        raise InvalidInput(f"role must be one of {', '.join(sorted(ROLES))}", field="role")
+    roles = ROLES if line.item_type != TOOL_CALL else {"tool"}
+    if line.role not in roles:
+        raise InvalidInput(f"role must be one of {', '.join(sorted(roles))}", field="role")
     if line.rating not in _RATINGS:
         raise InvalidInput("rating must be like or unlike", field="rating")
-    if line.item_type != "message":
-        raise InvalidInput("item_type must be message", field="item_type")
+    if line.item_type not in _PREFIXES:
+        raise InvalidInput(f"item_type must be {' or '.join(_PREFIXES)}", field="item_type")
     return Item(
         id=id,
         conversation_id=branch.conversation_id,

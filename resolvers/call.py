@@ -20,6 +20,7 @@ from engine.routing import Gate
 from engine.supervisor import Supervisor
 from engine.tools.base import Toolbox
 from engine.tools.box import Box
+from engine.tools.toolset import Bounds
 from engine.trace import UNTRACED, Trace
 from engine.views import Views
 from resolvers.caller import Caller
@@ -43,6 +44,7 @@ class Policy:
     guests_allowed: bool = True
     auto_reply: bool = True
     invite_required: bool = False
+    tool_bounds: Bounds = field(default_factory=Bounds)
 
 
 async def _nothing() -> Sequence[str]:

@@ -21,6 +21,7 @@ from engine.events import (
     Terminal,
     TextDelta,
     ToolCallDelta,
+    ToolCallFinished,
 )
 from engine.ownership import OnDisconnect
 from engine.providers.base import ChatRequest
@@ -96,7 +97,8 @@ class Completion:
     @property
     def finish_reasons(self) -> Mapping[int, FinishReason]:
         """Why each choice ended, as far as more is known than the last event says."""
-        return self.run.transcript.finish_reasons if self.run is not None else {}
+        # With tools of ours a run has one answer, and its last event says why that ended.
+        return self.run.transcript.finish_reasons if self.run is not None and self.run.spec.tools is None else {}
 
     @property
     def retry_after(self) -> float | None:
@@ -140,15 +142,43 @@ def of_run(call: Call, run: Run) -> Completion:
     return Completion(spec.id, spec.model, spec.provider.name, spec.created_at, batches, run)
 
 
-def of_row(call: Call, row: Generation) -> Completion:
-    """Of a run that is stored, wherever it runs. A snapshot of it is told as those deltas that were not told yet."""
-    batches = partial(_told, call, row.id)
+def of_row(call: Call, row: Generation, *, own: frozenset[str] | None = None) -> Completion:
+    """Of a run that is stored, wherever it runs. A snapshot of it is told as those deltas that were not told yet.
+
+    Of calls only those of `own` functions are told, which are the client's to run; all of them where nothing else is said.
+    """
+    batches = partial(_told, call, row.id, own)
     return Completion(row.id, row.model, row.provider, row.created_at, batches, call.services.supervisor.find(row.id))
 
 
-async def _told(call: Call, id: str) -> AsyncGenerator[Batch]:
+class _Shown:
+    """What a client of the published chat format is to see: of calls its own, numbered among themselves."""
+
+    def __init__(self, own: frozenset[str] | None) -> None:
+        self._own = own
+        self._places: dict[int, int] = {}
+
+    def of(self, batch: Batch) -> Batch:
+        if self._own is None or not any(isinstance(event, ToolCallDelta | ToolCallFinished) for event in batch):
+            return batch
+        return Batch([shown for event in batch if (shown := self._shown(event)) is not None])
+
+    def _shown(self, event: GenerationEvent) -> GenerationEvent | None:
+        if isinstance(event, ToolCallFinished):
+            return None
+        if not isinstance(event, ToolCallDelta) or event.choice:
+            return event
+        if self._own is not None and event.name in self._own and event.index not in self._places:
+            self._places[event.index] = len(self._places)
+        if event.index not in self._places:
+            return None
+        # It is shared with other followers.
+        return ToolCallDelta(event.seq, self._places[event.index], event.id, event.name, event.arguments)
+
+
+async def _told(call: Call, id: str, own: frozenset[str] | None) -> AsyncGenerator[Batch]:
     """Raises NotFound when it is deleted meanwhile. Frees the call's key when the upstream has refused to run the model."""
-    said = Transcript()
+    said, shown = Transcript(), _Shown(own)
     async with contextlib.aclosing(call.services.supervisor.follow(id, 0)) as batches:
         async for batch in batches:
             found = _unfolded(batch, said) if isinstance(batch[0], Snapshot) else batch
@@ -158,8 +188,8 @@ async def _told(call: Call, id: str) -> AsyncGenerator[Batch]:
             end = found[-1] if found else None
             if isinstance(end, Failed) and end.failure.code in REFUSALS and not said.deltas:
                 await idempotency.release(call, {"generation": id})
-            if found:
-                yield found
+            if told := shown.of(found):
+                yield told
             if isinstance(end, Terminal):
                 return
     raise NotFound("generation", id)

@@ -22,7 +22,7 @@ from resolvers.call import Call
 from resolvers.contents import Part, stored
 from resolvers.errors import GenerationFailed, InvalidInput, NotFound
 from resolvers.idempotency import Effect, Made, once
-from resolvers.items import line_with, opened
+from resolvers.items import check_message, line_with, opened
 from resolvers.replies import Options, Plan, Reply
 
 
@@ -78,6 +78,7 @@ async def _edit(
         async with effect.write() as session:
             places = stack.enter_context(replies.places(call, caller, int(plan is not None)))
             conversation, old = await opened(session, caller, id, conversation_id, moment)
+            check_message(old)
             line = await line_with(session, old, caller.user_id)
             swapped = await swap(session, conversation, line, old.position - 1, moment)
             item = Item(role=old.role, content=wanted.content, is_plain=wanted.is_plain)

@@ -15,7 +15,7 @@ import msgspec
 from db import branches, conversations, exports, items
 from db.base import Sessions
 from db.branches import Line
-from db.models import Branch, Conversation, Item, ItemStatus
+from db.models import TOOL_CALL, Branch, Conversation, Item, ItemStatus
 from engine import prompt
 from resolvers import archive, markdown
 from resolvers.access import READ, require
@@ -207,6 +207,8 @@ async def _openai(call: Call, line: Line) -> AsyncGenerator[bytes]:
 
 
 def _message(row: Item) -> dict[str, object]:
+    if row.type == TOOL_CALL:
+        return dict(prompt.use(row))
     [found] = prompt.messages([row]) or [{"role": row.role, "content": ""}]
     calls = [
         {

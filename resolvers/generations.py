@@ -16,7 +16,7 @@ from engine.ownership import OnDisconnect as OnDisconnect
 from engine.providers.base import ChatMessage, ChatRequest
 from engine.ring import Batch
 from engine.supervisor import CANCEL_WAIT
-from resolvers import catalog, completions, replies, routing, runs, settings, titles
+from resolvers import catalog, completions, replies, routing, runs, settings, titles, toolsets
 from resolvers.access import READ, WRITE, require
 from resolvers.call import Call
 from resolvers.completions import Completion as Completion
@@ -143,12 +143,12 @@ async def complete(
     """Runs a model for the one client that waits for it: nothing is kept but the ledger row, and leaving ends it.
 
     Under an idempotency key it is kept as others are, so that whoever asks again is given the same, streamed or not; it ends
-    when nobody has come back for KEYED_GRACE seconds.
+    when nobody has come back for KEYED_GRACE seconds. With tools of ours it is kept too: they may do what must be known later.
     `is_tapped` asks for the upstream's own bytes where it speaks the published chat format and knows the model by the same
     name. Raises ModelNotFound, InvalidInput, RateLimited, BudgetExceeded.
     """
     caller = require(call, WRITE)
-    if call.idempotency_key is not None:
+    if call.idempotency_key is not None or toolsets.offered(call, parameters).tools:
         return await _complete_once(call, model, messages, parameters)
     if model is None:
         model = (await settings.manner(call, caller.user_id)).model
@@ -164,18 +164,20 @@ async def complete(
 async def _complete_once(
     call: Call, model: str | None, messages: object, parameters: Mapping[str, object]
 ) -> Completion:
-    if parameters.get("n") not in (None, 1):
+    if call.idempotency_key is not None and parameters.get("n") not in (None, 1):
         # Of the others it is not kept why they ended.
         raise InvalidInput("Under an idempotency key there is one choice only: n must be 1", field="n")
     asked = (model, messages, parameters)
     row = await once(call, "complete", asked, partial(_complete, call, *asked), partial(_recall, call))
-    return completions.of_row(call, row)
+    return completions.of_row(call, row, own=toolsets.shown(call, parameters))
 
 
 async def _complete(
     call: Call, model: str | None, messages: object, parameters: Mapping[str, object], effect: Effect
 ) -> Generation:
-    checked, options = check_messages(messages), Options(model, parameters, OnDisconnect.CANCEL_AFTER, KEYED_GRACE)
+    checked = check_messages(messages)
+    ownership = OnDisconnect.CANCEL if call.idempotency_key is None else OnDisconnect.CANCEL_AFTER
+    options = Options(model, parameters, ownership, KEYED_GRACE)
     plan = await replies.plan(call, require(call, WRITE), options)
     return await _run_alone(call, plan, checked, effect)
 

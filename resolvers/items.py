@@ -10,7 +10,7 @@ from functools import partial
 from db import branches, conversations, feed, items, search
 from db.base import ReadSession, WriteSession, now
 from db.branches import Line
-from db.models import Conversation, Item, ItemStatus
+from db.models import TOOL_CALL, Conversation, Item, ItemStatus
 from engine import prompt
 from resolvers import titles
 from resolvers.access import READ, WRITE, clean_text, require
@@ -113,6 +113,12 @@ async def opened(
     return conversation, item
 
 
+def check_message(item: Item) -> None:
+    """Raises InvalidInput for what nobody said: a use of a tool."""
+    if item.type == TOOL_CALL:
+        raise InvalidInput("What a tool was asked and gave cannot be changed", field="messageId")
+
+
 async def rewrite(
     call: Call,
     id: str,
@@ -130,6 +136,7 @@ async def rewrite(
     content, moment = stored(parts), now()
     async with call.write() as session:
         conversation, item = await opened(session, caller, id, conversation_id, moment)
+        check_message(item)
         check_version(item.version, expected_version)
         if item.status == ItemStatus.IN_PROGRESS:
             raise Conflict("A run is writing this item; cancel it first")
@@ -157,6 +164,7 @@ async def rate(
         raise InvalidInput("A comment goes with a rating", field="comment")
     async with call.write() as session:
         _, item = await opened(session, caller, id, conversation_id, now())
+        check_message(item)
         item.rating, item.rating_comment = rating, comment
         line = await line_with(session, item, caller.user_id)
         feed.announce_items(session, caller.user_id, [item])
@@ -257,10 +265,10 @@ def live(call: Call, rows: Iterable[Item]) -> list[Item]:
     """The rows, with what has been said so far in those that are being written in this process."""
     found = list(rows)
     for row in found:
-        if row.status == ItemStatus.IN_PROGRESS and row.generation_id is not None:
+        if row.status == ItemStatus.IN_PROGRESS and row.generation_id is not None and row.type != TOOL_CALL:
             run = call.services.supervisor.find(row.generation_id)
             if run is not None:
-                said = run.transcript
+                said = run.transcript.last
                 row.content = prompt.said(said.text, said.reasoning, said.tool_calls)
     return found
 

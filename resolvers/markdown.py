@@ -31,7 +31,8 @@ def _block(part: dict[str, object]) -> str:
         case "reasoning":
             return _quoted(str(part.get("text", "")))
         case "tool_call":
-            return _fenced(f"{part.get('name')}({part.get('arguments')})")
+            asked = f"{part.get('name')}({part.get('arguments')})"
+            return _fenced(f"{asked}\n{part['output']}" if "output" in part else asked)
         case "text":
             return str(part.get("text", ""))
         case kind:

@@ -45,9 +45,9 @@ class Parameters(msgspec.Struct, frozen=True):
     logprobs: Annotated[bool, Meta(description="Whether to tell how likely the tokens were.")] | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20, description="Of how many others to tell that.")] | None = None
     logit_bias: Annotated[dict[str, float], Meta(description="For or against tokens, by their numbers.")] | None = None
-    tools: Annotated[list[dict[str, object]], Meta(max_length=128, description="What the model may call.")] | None = (
-        None
-    )
+    tools: (
+        Annotated[list[str | dict[str, object]], Meta(max_length=128, description="What the model may call.")] | None
+    ) = None
     tool_choice: str | dict[str, object] | None = None
     parallel_tool_calls: Annotated[bool, Meta(description="Whether several calls may come at once.")] | None = None
     response_format: Annotated[dict[str, object], Meta(description="The form that the answer must have.")] | None = None

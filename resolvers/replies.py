@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from db import conversations, feed, items, projects, search
@@ -18,7 +18,8 @@ from engine.providers.base import ChatMessage, ChatRequest
 from engine.providers.registry import Entry
 from engine.routing import Route
 from engine.run import Run, Spec
-from resolvers import budgets, catalog, reservations, routing, runs, settings
+from engine.tools.base import Tool
+from resolvers import budgets, catalog, reservations, routing, runs, settings, toolsets
 from resolvers.access import WRITE, require
 from resolvers.call import Call
 from resolvers.caller import Caller
@@ -33,22 +34,26 @@ LONGEST_GRACE = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to run a model. `parameters` go to it as they are; `grace` in seconds, for CANCEL_AFTER."""
+    """How to run a model. `parameters` go to it as they are, but for tools of ours that stand among its `tools`; `tools` names
+    more of these. `grace` in seconds, for CANCEL_AFTER."""
 
     model: str | None = None
     parameters: Mapping[str, object] = field(default_factory=dict)
     on_disconnect: OnDisconnect = OnDisconnect.CONTINUE
     grace: float = 30.0
+    tools: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run that may be started: of which model, how, by whom, and as the caller prefers to be answered."""
+    """A run that may be started: of which model, how, by whom, as the caller prefers to be answered, and with which tools of
+    ours, which its options describe as others."""
 
     entry: Entry
     options: Options
     route: Route
     manner: Manner
+    tools: Sequence[Tool] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,18 @@ async def plan(call: Call, caller: Caller, options: Options) -> Plan:
     manner = await settings.manner(call, caller.user_id)
     entry = catalog.choose(call, options.model if options.model is not None else manner.model)
     check_parameters(options.parameters, bounds(entry))
-    return Plan(entry, options, await routing.route(call, caller, entry), manner)
+    options, tools = _described(call, options)
+    return Plan(entry, options, await routing.route(call, caller, entry), manner, tools)
+
+
+def _described(call: Call, options: Options) -> tuple[Options, Sequence[Tool]]:
+    """With all tools that are offered described as functions, and those of ours. Raises InvalidInput."""
+    found = toolsets.offered(call, options.parameters, options.tools)
+    if not found.tools:
+        return options, ()
+    if options.parameters.get("n") not in (None, 1):
+        raise InvalidInput("With tools of this server there is one answer: n must be 1", field="n")
+    return replace(options, parameters={**options.parameters, "tools": toolsets.functions(found)}), found.tools
 
 
 @contextlib.contextmanager
@@ -223,5 +239,6 @@ def start(call: Call, plan: Plan, generation: Generation, messages: Sequence[Cha
             created_at=generation.created_at,
             credential_id=generation.credential_id,
             is_reserved=budgets.most(call, entry, messages, options.parameters) > 0,
+            tools=toolsets.toolset(call, plan.tools, entry, options.parameters, generation),
         )
     )

@@ -46,6 +46,12 @@ async def reserve(
         raise _exceeded(exceeded, amount, moment)
 
 
+async def raise_to(session: WriteSession, spent: Spent, generation_id: str, amount: int) -> bool:
+    """Keeps so many nanos in all for a run that has some reserved; False where there is no room for that."""
+    moment = now()
+    return await budgets.raise_to(session, generation_id, amount, moment + _HOLDS_FOR, spent, moment)
+
+
 def resets_at(budget: Budget, moment: datetime | None = None) -> datetime | None:
     """When nothing of it will be spent again; None for never."""
     return budgets.ends(BudgetPeriod(budget.period), moment or now())

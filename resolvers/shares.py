@@ -259,7 +259,8 @@ async def items_of(call: Call, session: ReadSession, found: Opened, after: int, 
     past = max(found.past, after)
     until = min(found.until, past + limit)
     [rows] = await items.in_ranges(session, [(found.line, past, until)])
-    shown = [row for row in live(call, rows) if row.role != "system"]
+    # What tools gave may be of more than the conversation.
+    shown = [row for row in live(call, rows) if row.role not in ("system", "tool")]
     if not option(found.share, "include_images"):
         for row in shown:
             row.content = [part for part in row.content if part["type"] != "image"]

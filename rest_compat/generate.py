@@ -48,7 +48,7 @@ class GenerateParameters(Parameters, frozen=True, kw_only=True):
 
 
 class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Without a `model`, or with `auto`, the caller's preferred one or the server's own. `provider`, `selection_mode` and
+    """`tools`: names of tools of this server that the model may call. Without a `model`, or with `auto`, the caller's preferred one or the server's own. `provider`, `selection_mode` and
     `state_tokens` mean nothing here, and are warned about."""
 
     modality: Modality
@@ -57,6 +57,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     parameters: GenerateParameters | None = None
     session_id: str | None = None
     stream: bool | None = None
+    tools: list[str] | None = None
     provider: object = None
     selection_mode: object = None
     state_tokens: object = None
@@ -123,7 +124,8 @@ class ModelSelected(msgspec.Struct, frozen=True, kw_only=True):
 
 async def generate(ask: Ask, asked: GenerateRequest) -> Answer:
     options = Options(
-        model=asked.model if asked.model != _ANY_MODEL else None, parameters=_parameters(asked.parameters)
+        model=asked.model if asked.model != _ANY_MODEL else None,
+        parameters=_parameters(asked.parameters, asked.tools),
     )
     begin = partial(
         answers.answer, ask.call, _item(asked), options, session_id=asked.session_id, is_streamed=bool(asked.stream)
@@ -224,10 +226,11 @@ def _image(written: str, field: str) -> ImagePart:
     raise InvalidInput(f"{field} must be an address, or a PNG, JPEG, GIF or WebP in base64", field=field)
 
 
-def _parameters(given: GenerateParameters | None) -> dict[str, object]:
+def _parameters(given: GenerateParameters | None, tools: list[str] | None) -> dict[str, object]:
     """Those that were given, in the words of the chat API. Raises InvalidInput."""
-    if given is None:
-        return {}
+    given = given or GenerateParameters()
+    if tools:
+        given = msgspec.structs.replace(given, tools=[*(given.tools or ()), *tools])
     if given.n not in (None, 1):
         raise InvalidInput("parameters.n: one answer is made at a time", field="parameters.n")
     values = {name: getattr(given, name) for name in Parameters.__struct_fields__}

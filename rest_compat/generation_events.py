@@ -17,7 +17,7 @@ from engine.ring import Batch
 from resolvers import history
 from resolvers.errors import InvalidInput
 from rest_compat.endpoint import Answer, Ask, Reply, Stream
-from rest_compat.generations import GenerationError, GenerationUsage, call_object
+from rest_compat.generations import GenerationError, GenerationUsage, call_object, result_object
 from rest_compat.shapes import JsonObject
 
 _log = structlog.get_logger()
@@ -48,6 +48,7 @@ class GenerationEventObject(msgspec.Struct, frozen=True, kw_only=True):
     | `generation.rerouted` | `model`, `provider`, `is_fallback`, `reason`: who answers instead, and why |
     | `generation.text.delta`, `generation.reasoning.delta` | `delta`, to be appended |
     | `generation.tool_call.delta` | `index` of the call, its `id` and `name` once, `delta` of its arguments |
+    | `generation.tool_call.finished` | `tool_call`: the whole call, with its `output`, `is_error` and `error_code` |
     | `generation.snapshot` | `text`, `reasoning`, `tool_calls`: all up to here, in place of what was put together before |
     | `generation.completed`, `generation.incomplete`, `generation.cancelled` | `finish_reason`, `usage`; the last event |
     | `generation.failed` | `error`, `usage`; the last event |
@@ -69,6 +70,7 @@ class GenerationEventObject(msgspec.Struct, frozen=True, kw_only=True):
     delta: str | UnsetType = UNSET
     text: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
+    tool_call: JsonObject | UnsetType = UNSET
     tool_calls: list[JsonObject] | UnsetType = UNSET
     finish_reason: str | UnsetType = UNSET
     error: GenerationError | UnsetType = UNSET
@@ -136,16 +138,12 @@ def _event(id: str, event: events.GenerationEvent) -> bytes:
 
 
 def _shape(id: str, event: events.GenerationEvent) -> GenerationEventObject:
+    if isinstance(event, events.Delta):
+        return _delta(id, event)
+    if isinstance(event, events.Terminal):
+        return _end(id, event)
     seq = event.seq
     match event:
-        case events.TextDelta(text=text, choice=choice):
-            type = "generation.text.delta"
-            return GenerationEventObject(type=type, seq=seq, generation_id=id, choice=choice or UNSET, delta=text)
-        case events.ReasoningDelta(text=text, choice=choice):
-            type = "generation.reasoning.delta"
-            return GenerationEventObject(type=type, seq=seq, generation_id=id, choice=choice or UNSET, delta=text)
-        case events.ToolCallDelta():
-            return _call_delta(id, event)
         case events.Started(model=model):
             return GenerationEventObject(type="generation.started", seq=seq, generation_id=id, model=model)
         case events.Rerouted():
@@ -158,19 +156,42 @@ def _shape(id: str, event: events.GenerationEvent) -> GenerationEventObject:
                 is_fallback=event.is_fallback,
                 reason=event.code,
             )
+        case events.ToolCallFinished():
+            type = "generation.tool_call.finished"
+            return GenerationEventObject(type=type, seq=seq, generation_id=id, tool_call=_ended(event))
         case events.Snapshot():
+            ended = {call.id: _ended(call) for call in event.results}
             return GenerationEventObject(
                 type="generation.snapshot",
                 seq=seq,
                 generation_id=id,
                 text=event.text,
                 reasoning=event.reasoning,
-                tool_calls=[call_object(call.id, call.name, call.arguments) for call in event.tool_calls],
+                tool_calls=[
+                    ended.get(call.id) or call_object(call.id, call.name, call.arguments) for call in event.tool_calls
+                ],
             )
-        case events.Completed() | events.Incomplete() | events.Failed() | events.Cancelled():
-            return _end(id, event)
         case _:
             assert_never(event)
+
+
+def _delta(id: str, event: events.Delta) -> GenerationEventObject:
+    seq = event.seq
+    match event:
+        case events.TextDelta(text=text, choice=choice):
+            type = "generation.text.delta"
+            return GenerationEventObject(type=type, seq=seq, generation_id=id, choice=choice or UNSET, delta=text)
+        case events.ReasoningDelta(text=text, choice=choice):
+            type = "generation.reasoning.delta"
+            return GenerationEventObject(type=type, seq=seq, generation_id=id, choice=choice or UNSET, delta=text)
+        case events.ToolCallDelta():
+            return _call_delta(id, event)
+        case _:
+            assert_never(event)
+
+
+def _ended(call: events.ToolCallFinished) -> JsonObject:
+    return result_object(call_object(call.id, call.name, call.arguments), call.output, call.is_error, call.code)
 
 
 def _call_delta(id: str, event: events.ToolCallDelta) -> GenerationEventObject:

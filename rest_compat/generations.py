@@ -147,7 +147,17 @@ def _error(row: Generation) -> GenerationError | None:
 
 
 def _calls(calls: Sequence[Mapping[str, object]]) -> list[JsonObject]:
-    return [call_object(call["id"], call["name"], call["arguments"]) for call in calls]
+    found = []
+    for call in calls:
+        shape = call_object(call["id"], call["name"], call["arguments"])
+        is_ended = "output" in call
+        found.append(result_object(shape, call["output"], call["is_error"], call["code"]) if is_ended else shape)
+    return found
+
+
+def result_object(call: JsonObject, output: object, is_error: object, code: object) -> JsonObject:
+    """A call of a tool of this server, with what came of it."""
+    return call | {"output": output, "is_error": is_error} | ({"error_code": code} if code else {})
 
 
 def call_object(id: object, name: object, arguments: object) -> JsonObject:

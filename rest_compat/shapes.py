@@ -9,10 +9,11 @@ from typing import Generic, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from db.models import MAIN, ApiKey, Conversation, Item, Project, ProviderKey
+from db.models import MAIN, TOOL_CALL, ApiKey, Conversation, Item, Project, ProviderKey
 from resolvers import api_keys
 from resolvers.branches import Lineage
 from resolvers.paging import Listing
+from rest_compat.tool_shapes import CallFields, call_fields, kind, result_parts
 
 JsonObject = dict[str, object]
 SCHEME = "Bearer"
@@ -80,7 +81,7 @@ class ManyDeleted(msgspec.Struct, frozen=True, kw_only=True):
     deleted_count: int
 
 
-class ItemObject(msgspec.Struct, frozen=True, kw_only=True):
+class ItemObject(CallFields, frozen=True, kw_only=True):
     """`content` is a string where it was written as one or generated, else the parts in the chat format."""
 
     id: str
@@ -261,17 +262,19 @@ def conversation(row: Conversation, newest: Listing[Item] | None = None) -> Conv
 def item(row: Item, *, branch: str = MAIN, generation_id: str | None = None, reply_id: str | None = None) -> ItemObject:
     """As it is read along this branch. `generation_id` and `reply_id` tell of the reply that this message has started."""
     reasoning = "".join(str(part["text"]) for part in row.content if part["type"] == "reasoning")
-    calls = [_tool_call(part) for part in row.content if part["type"] == "tool_call"]
+    is_call = row.type == TOOL_CALL
+    calls = [_tool_call(part) for part in row.content if part["type"] == "tool_call" and not is_call]
     text = row.text
+    parts = result_parts(row) if is_call else [_part(part) for part in row.content]
     return ItemObject(
         id=row.id,
         conversation_id=row.conversation_id,
         branch=branch,
         sequence_number=row.position,
-        type=row.type,
+        type=kind(row),
         role=row.role,
         status=row.status,
-        content=text if row.is_plain else [_part(part) for part in row.content],
+        content=text if row.is_plain and not is_call else parts,
         content_text=text,
         reasoning_content=reasoning or UNSET,
         tool_calls=calls or UNSET,
@@ -282,6 +285,7 @@ def item(row: Item, *, branch: str = MAIN, generation_id: str | None = None, rep
         rating_comment=row.rating_comment or UNSET,
         created_at=moment(row.created_at),
         updated_at=moment(row.updated_at),
+        **call_fields(row),
     )
 
 

@@ -21,6 +21,7 @@ from engine.log import EventLog
 from engine.retention import Retention
 from engine.supervisor import Supervisor
 from engine.tools.box import Box
+from engine.tools.toolset import Bounds
 from engine.trace import UNTRACED
 from engine.vault import Vault, VaultError
 from resolvers.allowances import Allowances
@@ -78,7 +79,12 @@ class Process:
             signer=signer,
             cursors=Cursors(signer.derive("cursors")),
             sign_ins=SignIns(self._database, self._hub),
-            policy=Policy(settings.guests, settings.auto_reply, settings.invite_required),
+            policy=Policy(
+                settings.guests,
+                settings.auto_reply,
+                settings.invite_required,
+                Bounds(turns=settings.tool_turns, at_once=settings.tools_at_once),
+            ),
             passwords=Passwords(settings.password_memory, settings.password_iterations),
             external=_external(settings, self._http),
             keyring=Keyring(self._database, vault(settings), settings.api_key_env),

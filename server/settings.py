@@ -169,6 +169,10 @@ class Settings(BaseSettings):
     """Sign-ins a minute of an account; 0 for no limit."""
     max_generations: Annotated[int, _COUNT, _named("MAX_GENERATIONS")] = 8
     """Generations that run at once for a person; 0 for no limit."""
+    tool_turns: Annotated[int, Field(ge=1, le=100), _named("TOOL_TURNS")] = 8
+    """How often a model is asked in one generation that calls tools of this server."""
+    tools_at_once: Annotated[int, Field(ge=1, le=64), _named("TOOLS_AT_ONCE")] = 4
+    """Calls of one generation that run at the same time."""
     drain_seconds: Annotated[float, Field(ge=0, le=3600), _named("DRAIN_SECONDS")] = 20.0
     """Seconds that generations may go on once the server is told to stop."""
     events_kept: Annotated[float, Field(gt=0, le=24 * 366), _named("EVENTS_KEPT")] = 24.0

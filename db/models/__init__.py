@@ -1,9 +1,12 @@
 """Every table. A face may read a row; only the noun files beside this package ask for one."""
 
+from db.models.calls import CallStatus as CallStatus
+from db.models.calls import ToolCall as ToolCall
 from db.models.catalog import CatalogModel as CatalogModel
 from db.models.catalog import ProviderModel as ProviderModel
 from db.models.catalog import ProviderRecord as ProviderRecord
 from db.models.conversations import MAIN as MAIN
+from db.models.conversations import TOOL_CALL as TOOL_CALL
 from db.models.conversations import Branch as Branch
 from db.models.conversations import Change as Change
 from db.models.conversations import Conversation as Conversation

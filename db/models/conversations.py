@@ -12,6 +12,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from db.base import Base, new_id, now
 
 MAIN = "MAIN"
+# The type of an item that holds one use of a tool, and of a part that says what was called.
+TOOL_CALL = "tool_call"
 
 
 class ItemStatus(StrEnum):

@@ -12,6 +12,7 @@ class ToolErrorCode(StrEnum):
     """Stable codes of a call that gave no result."""
 
     ARGUMENTS = "invalid_arguments"
+    CANCELLED = "cancelled"
     DISABLED = "tool_disabled"
     FILTERED = "content_filtered"
     INTERNAL = "internal"

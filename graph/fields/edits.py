@@ -10,7 +10,7 @@ from db import models
 from graph.relay import Edge, Id, Info, Input, connection, given, resolved, shaped
 from graph.types.branch import Branch
 from graph.types.content import new_message
-from graph.types.conversation import Conversation, Item, Message
+from graph.types.conversation import Conversation, Item, Message, item
 from graph.types.edit import (
     BranchDiff,
     BranchInput,
@@ -53,8 +53,8 @@ class BranchFields:
             return None
         return BranchDiff(
             common_count=found.common,
-            a=connection(found.a, Message.from_row),
-            b=connection(found.b, Message.from_row),
+            a=connection(found.a, item),
+            b=connection(found.b, item),
         )
 
 
@@ -149,7 +149,7 @@ class EditMutations:
 
 
 def _edge(info: Info, row: models.Item) -> Edge[Item]:
-    return Edge[Item](cursor=items.cursor(info.context.call, row), node=Message.from_row(row))
+    return Edge[Item](cursor=items.cursor(info.context.call, row), node=item(row))
 
 
 def _forked(info: Info, found: Forked) -> ForkPayload:

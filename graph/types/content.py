@@ -33,6 +33,14 @@ class ToolCallPart:
     arguments: str = strawberry.field(
         description="The arguments as the model wrote them; meant to be JSON, not checked."
     )
+    output: str | None = strawberry.field(
+        default=None, description="What the model was told; null for a call that has not ended, or not run here."
+    )
+    is_error: bool = strawberry.field(default=False, description="Whether it failed.")
+    error_code: str | None = strawberry.field(
+        default=None,
+        description="Why there is no result: `invalid_arguments`, `content_filtered`, `timeout` …; null where there is one.",
+    )
 
 
 ContentPart: TypeAlias = Annotated[
@@ -67,11 +75,21 @@ def _part(part: Mapping[str, object]) -> ContentPart:
         case "reasoning":
             return ReasoningPart(text=str(part["text"]))
         case "tool_call":
-            return ToolCallPart(
-                id=strawberry.ID(str(part["id"])), name=str(part["name"]), arguments=str(part["arguments"])
-            )
+            return tool_call(part)
         case unknown:
             raise ValueError(f"a stored part has the unknown type {unknown!r}")
+
+
+def tool_call(part: Mapping[str, object]) -> ToolCallPart:
+    output, code = part.get("output"), part.get("code")
+    return ToolCallPart(
+        id=strawberry.ID(str(part["id"])),
+        name=str(part["name"]),
+        arguments=str(part["arguments"]),
+        output=str(output) if output is not None else None,
+        is_error=bool(part.get("is_error", False)),
+        error_code=str(code) if code else None,
+    )
 
 
 def _given(part: ContentInput) -> contents.Part:

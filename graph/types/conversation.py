@@ -30,7 +30,7 @@ from graph.relay import (
 from graph.types import generation as generations
 from graph.types import share as links
 from graph.types.branch import Branch
-from graph.types.content import ContentInput, ContentPart, parts
+from graph.types.content import ContentInput, ContentPart, parts, tool_call
 from graph.types.options import GenerateOptions
 from graph.types.payload import UserError
 from graph.types.project import Project
@@ -102,7 +102,7 @@ class Message(Item, Node):
     @resolved("Its alternatives, itself included, oldest first: what follows the same item on any branch.")
     async def siblings(self, info: Info) -> list[Message]:
         found = await info.context.loaders.siblings.load(self.place)
-        return [Message.from_row(row) for row in found] or [self]
+        return [Message.from_row(row) for row in found if row.type != models.TOOL_CALL] or [self]
 
     @classmethod
     def from_row(cls, row: models.Item) -> Message:
@@ -121,6 +121,44 @@ class Message(Item, Node):
             generation_id=row.generation_id,
             place=(row.conversation_id, row.parent_id),
         )
+
+
+@strawberry.type(description="A use of a tool of this server in a run, with what it gave.")
+class ToolCall(Item, Node):
+    name: str = strawberry.field(description="Name of the tool.")
+    arguments: str = strawberry.field(description="The arguments as the model wrote them, or as a person changed them.")
+    output: str | None = strawberry.field(description="What the model was told; null until the call has ended.")
+    is_error: bool = strawberry.field(description="Whether it failed.")
+    error_code: str | None = strawberry.field(description="Why there is no result; null where there is one.")
+    status: ItemStatus = strawberry.field(description="Whether it has ended, and with a result.")
+    generation_id: strawberry.Private[str | None]
+
+    @resolved("The run that called it.")
+    async def generation(self, info: Info) -> Run | None:
+        if self.generation_id is None:
+            return None
+        row = await info.context.loaders.generations.load(self.generation_id)
+        return shaped(generations.Generation.from_row, row)
+
+    @classmethod
+    def from_row(cls, row: models.Item) -> ToolCall:
+        call = tool_call(row.content[0])
+        return cls(
+            id=strawberry.ID(row.id),
+            position=row.position,
+            created_at=row.created_at,
+            name=call.name,
+            arguments=call.arguments,
+            output=call.output,
+            is_error=call.is_error,
+            error_code=call.error_code,
+            status=ItemStatus(row.status),
+            generation_id=row.generation_id,
+        )
+
+
+def item(row: models.Item) -> Message | ToolCall:
+    return ToolCall.from_row(row) if row.type == models.TOOL_CALL else Message.from_row(row)
 
 
 @strawberry.type(description="A conversation: items in their order.")
@@ -151,7 +189,7 @@ class Conversation(Node):
         page = await info.context.loaders.item_pages.load((self.id, (window, name)))
         if page is None and name is not None:
             raise NotFound("branch", name)
-        return connection(page or EMPTY, Message.from_row)
+        return connection(page or EMPTY, item)
 
     @resolved("Links to it, the newest first, revoked ones too.")
     async def shares(self, info: Info) -> list[Link]:

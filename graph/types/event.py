@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from enum import Enum, auto
 from typing import assert_never
 
+import msgspec
 import strawberry
 
 from engine import events
@@ -72,6 +73,13 @@ class ToolCallDelta(GenerationEvent):
     arguments_text: str = strawberry.field(description="Text to append to the arguments.")
 
 
+@strawberry.type(
+    description="A call of a tool of this server has ended. Text that comes after it belongs to the model's next turn."
+)
+class ToolCallFinished(GenerationEvent):
+    tool_call: ToolCallPart = strawberry.field(description="The call, with what came of it.")
+
+
 @strawberry.type(description="Last event: the model ended by itself.")
 class GenerationCompleted(GenerationEvent):
     generation: Generation = strawberry.field(description="The run as it ended.")
@@ -112,11 +120,11 @@ async def told(
     follower for all.
     """
     if not isinstance(batch, Batch):
-        return await _shaped(id, batch, ended)
+        return await _shaped(id, batch, audience, ended)
     async with _turn(batch, audience):
         known = _recalled(batch, audience)
         if known is None:
-            known = await _shaped(id, batch, ended)
+            known = await _shaped(id, batch, audience, ended)
             # Weakly: every follower holds what it was told last, so at the end of the log, where they all are, it is there
             # for the next. Kept for the whole ring it would be several times as large as the ring. But nobody holds the
             # last of all, after which they leave.
@@ -140,7 +148,10 @@ def _turn(batch: Batch, audience: Audience) -> AbstractAsyncContextManager[objec
 
 
 async def _shaped(
-    id: strawberry.ID, batch: Sequence[events.GenerationEvent], ended: Callable[[], Awaitable[Generation]]
+    id: strawberry.ID,
+    batch: Sequence[events.GenerationEvent],
+    audience: Audience,
+    ended: Callable[[], Awaitable[Generation]],
 ) -> Told:
     shown: list[GenerationEvent] = []
     for event in batch:
@@ -151,8 +162,22 @@ async def _shaped(
         elif isinstance(event, events.Terminal):
             shown.append(end(id, event, await ended()))
         else:
-            shown.append(other(id, event))
+            shown.append(other(id, event if audience is Audience.OWNER else _discreet(event)))
     return Told(shown)
+
+
+Other = events.Started | events.Rerouted | events.ToolCallFinished | events.Snapshot
+
+
+def _discreet(event: Other) -> Other:
+    """As viewers are told of it: what tools gave may be of more than the conversation."""
+    match event:
+        case events.ToolCallFinished():
+            return msgspec.structs.replace(event, arguments="", output="")
+        case events.Snapshot():
+            return msgspec.structs.replace(event, results=[])
+        case _:
+            return event
 
 
 def delta(id: strawberry.ID, event: events.Delta) -> GenerationEvent:
@@ -174,7 +199,7 @@ def delta(id: strawberry.ID, event: events.Delta) -> GenerationEvent:
             assert_never(event)
 
 
-def other(id: strawberry.ID, event: events.Started | events.Rerouted | events.Snapshot) -> GenerationEvent:
+def other(id: strawberry.ID, event: Other) -> GenerationEvent:
     match event:
         case events.Started():
             return GenerationStarted(generation_id=id, seq=event.seq, model_name=event.model)
@@ -187,9 +212,12 @@ def other(id: strawberry.ID, event: events.Started | events.Rerouted | events.Sn
                 is_fallback=event.is_fallback,
                 reason=GenerationErrorCode(event.code.value),
             )
+        case events.ToolCallFinished():
+            return ToolCallFinished(generation_id=id, seq=event.seq, tool_call=_ended(event))
         case events.Snapshot():
+            ended = {call.id: _ended(call) for call in event.results}
             calls = [
-                ToolCallPart(id=strawberry.ID(call.id), name=call.name, arguments=call.arguments)
+                ended.get(call.id) or ToolCallPart(id=strawberry.ID(call.id), name=call.name, arguments=call.arguments)
                 for call in event.tool_calls
             ]
             return GenerationSnapshot(
@@ -197,6 +225,17 @@ def other(id: strawberry.ID, event: events.Started | events.Rerouted | events.Sn
             )
         case _:
             assert_never(event)
+
+
+def _ended(call: events.ToolCallFinished) -> ToolCallPart:
+    return ToolCallPart(
+        id=strawberry.ID(call.id),
+        name=call.name,
+        arguments=call.arguments,
+        output=call.output,
+        is_error=call.is_error,
+        error_code=call.code or None,
+    )
 
 
 def end(id: strawberry.ID, event: events.Terminal, run: Generation) -> GenerationEvent:

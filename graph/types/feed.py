@@ -6,7 +6,8 @@ import strawberry
 
 from db import models
 from graph.relay import Edge
-from graph.types.conversation import Conversation, Item, Message
+from graph.types import conversation
+from graph.types.conversation import Conversation, Item
 from graph.types.generation import Generation
 from resolvers import items
 from resolvers.call import Call
@@ -56,7 +57,7 @@ def event(call: Call, news: News) -> ConversationEvent:
                 cursor=cursor, conversation_id=conversation_id, conversation=Conversation.from_row(row)
             )
         case models.Item() as row:
-            edge = Edge[Item](cursor=items.cursor(call, row), node=Message.from_row(row))
+            edge = Edge[Item](cursor=items.cursor(call, row), node=conversation.item(row))
             return ItemUpserted(cursor=cursor, conversation_id=conversation_id, edge=edge)
         case models.Generation() as row:
             return GenerationChanged(

@@ -35,6 +35,10 @@ class GenerateOptions:
     stop: list[str] | None = strawberry.field(
         default=strawberry.UNSET, description="Texts that end the answer before they appear in it: at most 16."
     )
+    tools: list[strawberry.ID] | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Tools of this server that the model may call: names, IDs, or `server/*`. None when left out.",
+    )
     on_disconnect: OnDisconnect | None = strawberry.field(
         default=OnDisconnect.CONTINUE, description="What becomes of the run when the last of its viewers leaves."
     )
@@ -46,10 +50,10 @@ class GenerateOptions:
         named = {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens, "stop": self.stop}
         ownership = Ownership[(self.on_disconnect or OnDisconnect.CONTINUE).name]
         parameters = {name: value for name, value in named.items() if given(value) is not None}
-        grace = given(self.disconnect_grace_seconds)
+        grace, tools = given(self.disconnect_grace_seconds), given(self.tools)
         if grace is None:
-            return Options(given(self.model), parameters, ownership)
-        return Options(given(self.model), parameters, ownership, grace)
+            return Options(given(self.model), parameters, ownership, tools=tools)
+        return Options(given(self.model), parameters, ownership, grace, tools)
 
 
 @strawberry.input(description="A question to a model, outside any conversation.")

@@ -8,7 +8,7 @@ from enum import Enum
 import strawberry
 
 from graph.relay import Connection, given
-from graph.types.conversation import Conversation, Item, Message
+from graph.types.conversation import Conversation, Item, item
 from resolvers.search import EntryKind, Filter, Hit
 
 
@@ -82,7 +82,7 @@ class SearchHit:
         return cls(
             kind=SearchKind(hit.kind.value),
             conversation=Conversation.from_row(hit.conversation),
-            item=Message.from_row(hit.item) if hit.item is not None else None,
+            item=item(hit.item) if hit.item is not None else None,
             excerpt=hit.excerpt.text,
             ranges=[TextRange(start=start, end=end) for start, end in hit.excerpt.ranges],
             snippet=hit.excerpt.marked(),
