@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from openai.types.chat import ChatCompletionMessageFunctionToolCall
+from openai.types.chat import (
+    ChatCompletionFunctionToolParam,
+    ChatCompletionMessageFunctionToolCall,
+    ChatCompletionMessageParam,
+)
 
 from db.base import Database
 from engine.events import ToolCallDelta
@@ -13,8 +17,11 @@ from tests.scripted_tools import Scripted, opened, scripted
 
 pytestmark = pytest.mark.anyio
 
-OWN = {"type": "function", "function": {"name": "own", "parameters": {"type": "object"}}}
-ASKED = [{"role": "user", "content": "What is 17 * 23?"}]
+OWN: ChatCompletionFunctionToolParam = {
+    "type": "function",
+    "function": {"name": "own", "parameters": {"type": "object"}},
+}
+ASKED: list[ChatCompletionMessageParam] = [{"role": "user", "content": "What is 17 * 23?"}]
 
 
 def call(name: str, arguments: str = "{}", index: int = 0) -> ToolCallDelta:
@@ -52,7 +59,7 @@ async def test_a_stream_goes_on_over_the_turns_without_a_call_in_it(database: Da
         with anyio.fail_after(10):
             stream = await site.openai.chat.completions.create(
                 model="demo",
-                messages=ASKED,  # type: ignore[arg-type]
+                messages=ASKED,
                 stream=True,
                 extra_body={"tools": ["calculator"]},
             )
@@ -67,8 +74,10 @@ async def test_a_stream_goes_on_over_the_turns_without_a_call_in_it(database: Da
 async def test_a_client_with_functions_of_its_own_runs_them_itself(database: Database) -> None:
     async with running(database) as site:
         site.demo.enqueue(call("own", '{"a": 1}'))
-        answer = await site.openai.chat.completions.create(model="demo", messages=ASKED, tools=[OWN])  # type: ignore[arg-type, list-item]
-        [made] = answer.choices[0].message.tool_calls or ()
+        answer = await site.openai.chat.completions.create(model="demo", messages=ASKED, tools=[OWN])
+        calls = answer.choices[0].message.tool_calls
+        assert calls is not None
+        [made] = calls
         assert isinstance(made, ChatCompletionMessageFunctionToolCall)
         assert (made.id, made.function.name, made.function.arguments) == ("model-0", "own", '{"a": 1}')
         assert answer.choices[0].finish_reason == "tool_calls"
