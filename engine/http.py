@@ -94,12 +94,14 @@ class Refusal(UpstreamError):
 class ResponseStream:
     """A response whose body is read as it comes. Whoever opened it closes it, on every way out."""
 
-    __slots__ = ("_has_begun", "_idle", "_response", "content_type")
+    __slots__ = ("_has_begun", "_idle", "_response", "content_type", "headers", "status")
 
     def __init__(self, response: aiohttp.ClientResponse, first_byte: float, idle: float) -> None:
         self._response = response
         self._idle = idle
         self._has_begun = False
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
         self.content_type = response.content_type if "Content-Type" in response.headers else ""
         self._expect_next_within(first_byte)
 
@@ -192,11 +194,29 @@ class HttpClient:
         """
         return await self._open("POST", url, body, headers, self.timeouts.first_byte if within is None else within)
 
+    async def ask(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> ResponseStream:
+        """For protocols whose answers are not all of status 200: returns whatever the status is, which `status` tells.
+
+        Raises UpstreamError where nothing has come.
+        """
+        return await self._send(method, url, body, headers, self.timeouts.first_byte)
+
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
 
     async def _open(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], within: float
+    ) -> ResponseStream:
+        stream = await self._send(method, url, body, headers, within)
+        if stream.status == 200:
+            return stream
+        try:
+            raise refusal(stream.status, await _read_at_most(stream, _REFUSAL_LIMIT), stream.headers.get("Retry-After"))
+        finally:
+            stream.close()
+
+    async def _send(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], within: float
     ) -> ResponseStream:
         if self._session is None:
@@ -219,14 +239,7 @@ class HttpClient:
         if self._guard is not None and response.headers.get("Content-Encoding", "identity") != "identity":
             stream.close()
             raise UpstreamError(ErrorCode.PROVIDER_PROTOCOL, "The answer came packed, which was not asked for")
-        if response.status == 200:
-            return stream
-        try:
-            raise refusal(
-                response.status, await _read_at_most(stream, _REFUSAL_LIMIT), response.headers.get("Retry-After")
-            )
-        finally:
-            stream.close()
+        return stream
 
     def _waiting(self, first_byte: float) -> aiohttp.ClientTimeout:
         total = self._guard.total if self._guard is not None else None

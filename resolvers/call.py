@@ -20,6 +20,7 @@ from engine.routing import Gate
 from engine.supervisor import Supervisor
 from engine.tools.base import Toolbox
 from engine.tools.box import Box
+from engine.tools.keeper import ToolKeeper
 from engine.tools.toolset import Bounds
 from engine.trace import UNTRACED, Trace
 from engine.views import Views
@@ -76,6 +77,7 @@ class Services:
     turns: Turns = field(default_factory=Turns)
     titler: Titler | None = None
     toolbox: Toolbox = field(default_factory=Box)
+    tools: ToolKeeper | None = None
     spent: Spent = field(default_factory=Spent)
     meter: Meter = field(default_factory=Meter)
     trace: Trace = UNTRACED

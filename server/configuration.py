@@ -8,11 +8,14 @@ from pathlib import Path
 
 import yaml
 
-from server.model_list import unread
+from server import model_list, tool_list
 
 DEFAULT_CONFIG = "loquent.yaml"
 # Where LiteLLM's files have their fallbacks: a list of `name: [names]`.
 _LITELLM_PARTS = ("router_settings", "litellm_settings")
+
+
+_UNREAD = {"model_list": model_list.unread, "mcp_servers": tool_list.unread}
 
 
 class SettingsError(Exception):
@@ -53,8 +56,8 @@ def _sorted_out(
         field = fields.get(str(key).upper())
         if field is not None:
             written[field] = value
-            if field == "model_list":
-                warnings += [f"{file}: {line}" for line in unread(value)]
+            if field in _UNREAD:
+                warnings += [f"{file}: {line}" for line in _UNREAD[field](value)]
             continue
         if key in _LITELLM_PARTS and isinstance(value, dict):
             written.setdefault("fallbacks", value.get("fallbacks", ()))

@@ -21,6 +21,16 @@ class Costs(BaseModel):
     cache_read_input_token_cost: float | None = _COST
 
 
+def from_environment(value: object) -> object:
+    """LiteLLM's way to keep a key out of the file: `os.environ/NAME`. Raises ValueError where there is none of that name."""
+    if not isinstance(value, str) or not value.startswith("os.environ/"):
+        return value
+    name = value.removeprefix("os.environ/")
+    if name not in os.environ:
+        raise ValueError(f"the environment has no {name}")
+    return os.environ[name]
+
+
 class LitellmParams(Costs):
     """Where a configured model is served, in LiteLLM's words. `model` is `provider/upstream-name`."""
 
@@ -34,13 +44,7 @@ class LitellmParams(Costs):
     @field_validator("api_key", mode="before")
     @classmethod
     def _from_environment(cls, value: object) -> object:
-        """LiteLLM's way to keep a key out of the file: `os.environ/NAME`."""
-        if not isinstance(value, str) or not value.startswith("os.environ/"):
-            return value
-        name = value.removeprefix("os.environ/")
-        if name not in os.environ:
-            raise ValueError(f"the environment has no {name}")
-        return os.environ[name]
+        return from_environment(value)
 
 
 class ConfiguredInfo(Costs):

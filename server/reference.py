@@ -37,6 +37,7 @@ _KINDS: Mapping[object, str] = {
     Path: "path",
     SecretStr: "secret",
     tuple: "list",
+    dict: "names and what stands under each",
 }
 
 

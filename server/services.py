@@ -14,13 +14,14 @@ from db.migrate import is_current, migrate
 from engine.catalogue import Catalogue
 from engine.feed import Feed
 from engine.fleet import Fleet
-from engine.http import HttpClient, Timeouts
+from engine.http import Guard, HttpClient, Timeouts
 from engine.hub import LocalHub
 from engine.hub_redis import RedisHub
 from engine.log import EventLog
 from engine.retention import Retention
 from engine.supervisor import Supervisor
 from engine.tools.box import Box
+from engine.tools.keeper import Doors, ToolKeeper
 from engine.tools.toolset import Bounds
 from engine.trace import UNTRACED
 from engine.vault import Vault, VaultError
@@ -37,6 +38,7 @@ from resolvers.provider_keys import lost_marks
 from resolvers.sign_ins import SignIns
 from resolvers.titler import Titler
 from resolvers.tokens import TokenSigner
+from server import tool_list
 from server.settings import Settings, SettingsError
 from server.upstreams import registry
 
@@ -46,6 +48,7 @@ KEY_FILE = "signing-key.pem"
 MASTER_FILE = "master-key"
 MODELS_WAIT = 0.5
 FLUSH_WAIT = 5.0
+TOOL_SILENCE = 3600.0
 
 
 class Process:
@@ -69,13 +72,17 @@ class Process:
         supervisor, models = Supervisor(self._event_log), registry(settings, self._http)
         self._catalogue = Catalogue(self._database, self._hub, models)
         self._titler = Titler(self._database, supervisor, models, settings.title_model)
-        self._toolbox = Box()
+        self._toolbox, secrets = Box(), vault(settings)
+        self._tool_doors = _tool_doors()
+        specs = tool_list.specs(settings.mcp_servers)
+        self._tools = ToolKeeper(self._database, self._hub, self._toolbox, secrets, self._tool_doors, specs)
         self.services = Services(
             database=self._database,
             supervisor=supervisor,
             registry=models,
             titler=self._titler,
             toolbox=self._toolbox,
+            tools=self._tools,
             signer=signer,
             cursors=Cursors(signer.derive("cursors")),
             sign_ins=SignIns(self._database, self._hub),
@@ -87,7 +94,7 @@ class Process:
             ),
             passwords=Passwords(settings.password_memory, settings.password_iterations),
             external=_external(settings, self._http),
-            keyring=Keyring(self._database, vault(settings), settings.api_key_env),
+            keyring=Keyring(self._database, secrets, settings.api_key_env),
             feed=Feed(self._database, self._hub),
             fleet=Fleet(reserved, self._hub, supervisor, timeout=settings.worker_timeout),
             away=self.away,
@@ -107,6 +114,8 @@ class Process:
             stack.push_async_callback(self._limiter.close)
             stack.push_async_callback(self._allowances.close)
             stack.push_async_callback(self.services.registry.close)
+            for door in (self._tool_doors.configured, self._tool_doors.guarded):
+                stack.push_async_callback(door.close)
             stack.push_async_callback(self._toolbox.close)
             stack.push_async_callback(self.services.keyring.close)
             if self.services.external is not None:
@@ -138,6 +147,7 @@ class Process:
             await self.services.fleet.open()
             self._start("retention", self._retention.run())
             self._start("fleet", self.services.fleet.run())
+            self._start("tools", self._tools.run())
             stack.push_async_callback(self._stop)
             await self._list_models()
             yield
@@ -241,6 +251,16 @@ def _http(settings: Settings) -> HttpClient:
     )
     # How many may be open at once is bounded for each upstream; two of them may have one host.
     return HttpClient(timeouts, connections_per_host=0)
+
+
+def _tool_doors() -> Doors:
+    """A stream of a server's news may be silent for long; how long a call may take is bounded where it is made."""
+    timeouts = Timeouts(connect=5.0, first_byte=TOOL_SILENCE, idle=TOOL_SILENCE, whole=TOOL_SILENCE)
+    # Any port that is not one of the system's own services: an address is a public one all the same.
+    guard = Guard(ports=frozenset({80, 443, *range(1024, 65536)}), total=TOOL_SILENCE)
+    return Doors(
+        HttpClient(timeouts, connections_per_host=0), HttpClient(timeouts, connections_per_host=0, guard=guard)
+    )
 
 
 def _limiter(settings: Settings) -> Limiter:

@@ -26,6 +26,7 @@ from db.base import STATEMENT_SECONDS, database_url
 from server import configuration
 from server.configuration import SettingsError as SettingsError
 from server.model_list import ConfiguredModel
+from server.tool_list import ConfiguredServer, ServerName
 
 _FILE = "LOQUENT_CONFIG"
 # How much a name must look like another one to be taken for a slip of it.
@@ -87,6 +88,8 @@ class Settings(BaseSettings):
     """Folder of GGUF files that llama.cpp serves on this machine."""
     model_list: Annotated[tuple[ConfiguredModel, ...], NoDecode, _named("MODEL_LIST")] = ()
     """Models under names of your choice, in LiteLLM's form; stands in the YAML file."""
+    mcp_servers: Annotated[dict[ServerName, ConfiguredServer], NoDecode, _named("MCP_SERVERS", "MCPSERVERS")] = {}
+    """Servers of tools that models may call, by name, in the form of MCP's clients; stands in the YAML file."""
     openai_api_key: Annotated[SecretStr | None, _named("OPENAI_API_KEY")] = None
     """Key of OpenAI; turns its models on."""
     openai_base_url: Annotated[str | None, _ADDRESS, _named("OPENAI_BASE_URL")] = None

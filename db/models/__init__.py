@@ -30,6 +30,8 @@ from db.models.people import RefreshToken as RefreshToken
 from db.models.people import Role as Role
 from db.models.people import User as User
 from db.models.people import UserSettings as UserSettings
+from db.models.tools import ToolRecord as ToolRecord
+from db.models.tools import ToolServer as ToolServer
 from db.models.usage import Budget as Budget
 from db.models.usage import BudgetPeriod as BudgetPeriod
 from db.models.usage import Reservation as Reservation

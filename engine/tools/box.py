@@ -30,11 +30,15 @@ Run = Callable[[Mapping[str, object], str], Awaitable[ToolResult]]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A tool, and what runs it; `run` is None while its server cannot be reached. One that is not enabled stays known."""
+    """A tool, and what runs it; `run` is None while its server cannot be reached. One that is not enabled stays known.
+
+    `patience` in seconds, where it is not that of the box.
+    """
 
     tool: Tool
     run: Run | None
     is_enabled: bool = True
+    patience: float | None = None
 
 
 @dataclass(slots=True)
@@ -44,7 +48,7 @@ class _Known:
     def schema(self, tool: Tool) -> Schema:
         """Raises SchemaError."""
         found = self.schemas.get(tool.id)
-        if found is None or found[0] is not tool.parameters:
+        if found is None or found[0] != tool.parameters:
             found = self.schemas[tool.id] = tool.parameters, Schema(tool.parameters)
         return found[1]
 
@@ -113,11 +117,12 @@ class Box:
         _filter(tool, arguments, "The arguments of this call hold")
         if entry.run is None:
             raise ToolError(ToolErrorCode.UNAVAILABLE, f"The server of the tool {tool.name} cannot be reached")
+        patience = entry.patience or self._patience
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(patience):
                 result = await entry.run(arguments, key)
         except TimeoutError:
-            message = f"The tool {tool.name} gave no result within {self._patience:g} seconds"
+            message = f"The tool {tool.name} gave no result within {patience:g} seconds"
             raise ToolError(ToolErrorCode.TIMEOUT, message) from None
         _filter(tool, [result.text, result.structured], "The result of this call holds")
         return bounded(result)

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from engine.prices import Prices, per_token
-from server import reference
+from engine.vault import Secret
+from server import reference, tool_list
 from server.settings import Settings, SettingsError, load, near_misses, origins
 
 NO_ADDRESS = "not an address of SQLite or PostgreSQL, such as postgresql://host/name"
@@ -267,6 +268,51 @@ def test_first_administrator_has_an_address_and_a_password(monkeypatch: pytest.M
         load()
     monkeypatch.setenv("ADMIN_EMAIL", "root@example.com")
     assert "hunter2" not in repr(load()[0])
+
+
+def test_tool_servers_are_read_in_the_words_of_mcps_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "hunter2")
+    write(
+        "mcp_servers:\n"
+        "  files: {command: npx, args: [-y, server, 8080], env: {KEY: os.environ/TOKEN, DEBUG: true}, cwd: /srv}\n"
+        "  web: {type: http, url: 'https://example.com/mcp', headers: {Authorization: Bearer x}, tags: [web], timeout: 5}\n"
+        "  away: {url: 'https://example.com/mcp', disabled: true, autoApprove: []}\n"
+    )
+    settings, warnings = load()
+    assert warnings == ["loquent.yaml: mcp_servers: away: autoApprove has no effect"]
+    files, web = tool_list.specs(settings.mcp_servers)
+    assert (files.name, files.command, files.args, files.folder) == ("files", "npx", ("-y", "server", "8080"), "/srv")
+    assert files.environment == {"KEY": Secret("hunter2"), "DEBUG": Secret("true")}
+    assert (web.url, web.headers, web.tags, web.patience, web.is_guarded) == (
+        "https://example.com/mcp",
+        {"Authorization": Secret("Bearer x")},
+        ("web",),
+        5,
+        False,
+    )
+    assert "hunter2" not in repr(settings) + repr(files)
+
+
+@pytest.mark.parametrize(
+    ("entry", "fault"),
+    [
+        ("a: {}", "mcp_servers.a: give either the command of a server or its url"),
+        ("a: {command: x, url: 'http://y'}", "mcp_servers.a: give either the command of a server or its url"),
+        ("a: {url: 'ftp://hunter2'}", "mcp_servers.a: the url must begin with http:// or https://"),
+        (
+            "a: {url: 'http://y', headers: {A: os.environ/NOWHERE}}",
+            "mcp_servers.a.headers.A: the environment has no NOWHERE",
+        ),
+        ("a: {url: 'http://y', type: sse}", "mcp_servers.a.type: Input should be"),
+        ("'a b': {url: 'http://y'}", "mcp_servers.a b"),
+    ],
+)
+def test_a_tool_server_that_does_not_hold_is_refused(entry: str, fault: str) -> None:
+    write(f"mcpServers:\n  {entry}\n")
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert fault in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_passwords_cannot_be_made_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
