@@ -18,12 +18,13 @@ from server.middleware import middleware
 from server.playground.page import Playground
 from server.services import Process
 from server.settings import Settings
+from server.web.page import Console
 
 
 def create_app(settings: Settings, process: Process | None = None) -> Starlette:
     """Ready to be served. Two of them can live in one process."""
     process = process or Process(settings)
-    page = Playground()
+    page, console = Playground(), Console()
     graphql = GraphQLApp(
         build_schema(), process.services, limits=Limits(), playground=page, allowed_origins=settings.cors_origins
     )
@@ -39,6 +40,8 @@ def create_app(settings: Settings, process: Process | None = None) -> Starlette:
 
     return Starlette(
         routes=[
+            Route("/", console),
+            Mount("/console", console.files),
             Route("/graphql", graphql),
             WebSocketRoute("/graphql", graphql),
             Mount("/playground", page),

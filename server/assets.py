@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,25 +18,28 @@ MEDIA_TYPES = {"css": "text/css", "html": "text/html", "js": "text/javascript"}
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A file with the policy of its page."""
+    """A file with the policy of its page. `compressed` is the same by gzip, for whoever reads that."""
 
     body: bytes
+    compressed: bytes
     media_type: str
     etag: str
     policy: str
 
     def response(self, request: Request) -> Response:
         # A browser asks again each time and is told "not modified": the files are small and import each other, so none of
-        # them may ever be older than the rest.
+        # them may ever be older than the rest. The tag is a weak one, because both forms have it.
         headers = {
             "Cache-Control": "no-cache",
             "Content-Security-Policy": self.policy,
-            "ETag": self.etag,
-            "Vary": "Accept",
+            "ETag": f"W/{self.etag}",
+            "Vary": "Accept, Accept-Encoding",
         }
         if self._is_known(request.headers.get("if-none-match", "")):
             return Response(status_code=304, headers=headers)
-        return Response(self.body, headers=headers, media_type=self.media_type)
+        if "gzip" not in request.headers.get("accept-encoding", ""):
+            return Response(self.body, headers=headers, media_type=self.media_type)
+        return Response(self.compressed, headers=headers | {"Content-Encoding": "gzip"}, media_type=self.media_type)
 
     def _is_known(self, tags: str) -> bool:
         known = [tag.strip().removeprefix("W/") for tag in tags.split(",")]
@@ -50,7 +54,7 @@ def load(package: str, policy: str) -> dict[str, Asset]:
         if media_type is not None:
             body = file.read_bytes()
             tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-            found[file.name] = Asset(body, media_type, tag, policy)
+            found[file.name] = Asset(body, gzip.compress(body, mtime=0), media_type, tag, policy)
     return found
 
 

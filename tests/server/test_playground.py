@@ -36,7 +36,7 @@ async def test_a_browser_at_the_graph_is_given_the_page(client: httpx2.AsyncClie
         "content-type": "text/html; charset=utf-8",
         "content-security-policy": POLICY,
         "cache-control": "no-cache",
-        "vary": "Accept",
+        "vary": "Accept, Accept-Encoding",
         "x-content-type-options": "nosniff",
     }
     assert {name: answer.headers[name] for name in wanted} == wanted
@@ -62,7 +62,7 @@ async def test_each_file_of_the_page_is_served_as_it_is(
 
 async def test_a_file_that_the_browser_has_is_not_sent_again(client: httpx2.AsyncClient) -> None:
     tag = (await client.get("/playground/playground.js")).headers["etag"]
-    for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+    for known in (tag, tag.removeprefix("W/"), f'"other", {tag}', "*"):
         answer = await client.get("/playground/playground.js", headers={"If-None-Match": known})
         assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
     assert (await client.get("/playground/playground.js", headers={"If-None-Match": '"other"'})).status_code == 200
