@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from db.base import StorageError
 from graph.account import kept, name_of, outcome_of
+from graph.documents import NO_DOCUMENTS
 from graph.errors import RequestError, new_request_id, refusal, unavailable
 from graph.limits import Limits
 from graph.negotiation import EVENTS, LEGACY, PARTS, RESPONSE, check_content_type, negotiate, wants_page
@@ -45,7 +46,8 @@ class GraphQLApp:
     """The GraphQL face, for `http` and `websocket` scopes.
 
     `playground` answers browsers that ask for HTML. `allowed_origins` are the pages whose sockets are accepted beside those
-    of the same host; `*` accepts all.
+    of the same host; `*` accepts all. `manifest` has the persisted documents by their ids, and `is_manifest_all` says that
+    no others are served. Raises ManifestError.
     """
 
     def __init__(
@@ -57,8 +59,16 @@ class GraphQLApp:
         playground: ASGIApp | None = None,
         is_introspection_on: bool = True,
         allowed_origins: Iterable[str] = (),
+        manifest: Mapping[str, str] = NO_DOCUMENTS,
+        is_manifest_all: bool = False,
     ) -> None:
-        self._operations = Operations(schema, limits, is_introspection_on=is_introspection_on)
+        self._operations = Operations(
+            schema,
+            limits,
+            is_introspection_on=is_introspection_on,
+            manifest=manifest,
+            is_manifest_all=is_manifest_all,
+        )
         self._services = services
         self._limits = limits
         self._playground = playground

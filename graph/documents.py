@@ -7,6 +7,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import strawberry
 from graphql import (
@@ -35,6 +36,7 @@ from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 from db.base import is_storable
 from graph.errors import RequestError, located
 from graph.limits import Limits, Scale, TooDeep, Weight, fragments_of
+from graph.manifest import ManifestError
 
 # graphql-core's own bound on comparing fields lets one document take a second; no honest one comes near this.
 overlapping_fields_can_be_merged.MAX_COMPLEXITY_BUDGET = 20_000
@@ -43,6 +45,7 @@ overlapping_fields_can_be_merged.MAX_COMPLEXITY_BUDGET = 20_000
 _SUSPECT = re.compile(r"\\u|[0-9]{300}|[0-9.][eE]\+?[0-9]{3}")
 _LONGEST_NUMBER = 300
 _HASH = re.compile(r"[0-9a-f]{64}")
+NO_DOCUMENTS: Mapping[str, str] = MappingProxyType({})
 _INTROSPECTION = frozenset({"__schema", "__type"})
 
 
@@ -91,7 +94,16 @@ class Document:
 class Documents:
     """The documents of one schema, most recently used last."""
 
-    def __init__(self, schema: strawberry.Schema, limits: Limits, *, is_introspection_on: bool = True) -> None:
+    def __init__(
+        self,
+        schema: strawberry.Schema,
+        limits: Limits,
+        *,
+        is_introspection_on: bool = True,
+        manifest: Mapping[str, str] = NO_DOCUMENTS,
+        is_manifest_all: bool = False,
+    ) -> None:
+        """`manifest` has documents by their ids; `is_manifest_all` where no others are served. Raises ManifestError."""
         self.schema: GraphQLSchema = schema._schema  # noqa: SLF001 - the only way to graphql-core's own schema
         self.hides_suggestions = not is_introspection_on
         self._limits = limits
@@ -99,9 +111,18 @@ class Documents:
         self._rules: list[type[ASTValidationRule]] = rules if is_introspection_on else [*rules, NoIntrospection]
         self._known: OrderedDict[str, Document] = OrderedDict()
         self._size = 0
+        self._manifest = manifest
+        self._allowed = frozenset(manifest.values()) if is_manifest_all else None
+        for id, source in manifest.items():
+            try:
+                self.by_source(source)
+            except RequestError as error:
+                raise ManifestError(f"the persisted document {id!r} does not hold: {error}") from error
 
     def by_source(self, source: str) -> Document:
         """Raises RequestError."""
+        if self._allowed is not None and source not in self._allowed:
+            raise RequestError("Only persisted documents are served", "PERSISTED_DOCUMENTS_ONLY", is_well_formed=True)
         if len(source) > self._limits.document_bytes:
             raise _too_large(self._limits.document_bytes)
         try:
@@ -110,9 +131,17 @@ class Documents:
             raise RequestError("The document contains a lone surrogate") from error
         return self._find(hashlib.sha256(encoded).hexdigest(), source, len(encoded))
 
-    def by_hash(self, digest: str, source: str | None) -> Document:
-        """A persisted document; with its `source` when the client sends that to have it kept. Raises RequestError."""
-        digest = digest.lower()
+    def by_id(self, id: str, source: str | None) -> Document:
+        """A persisted document; with its `source` when the client sends that to have it kept. Raises RequestError.
+
+        Documents of the manifest go by whatever id they have there.
+        """
+        listed = self._manifest.get(id)
+        if listed is not None:
+            if source not in (None, "", listed):
+                raise RequestError("The id is not that of the document")
+            return self.by_source(listed)
+        digest = id.lower()
         if not _HASH.fullmatch(digest):
             raise RequestError("A persisted document is named by its SHA-256 in hexadecimal")
         if source is not None:

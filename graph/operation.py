@@ -25,7 +25,7 @@ from graphql.execution.async_iterables import aclosing
 from strawberry.execution import optimized_is_awaitable
 
 from graph.context import Context
-from graph.documents import Document, Documents, Operation, Projection
+from graph.documents import NO_DOCUMENTS, Document, Documents, Operation, Projection
 from graph.errors import RequestError, located, present, present_exception, refusal
 from graph.fanout import Told, Write, bare, place, position_of
 from graph.limits import Limits
@@ -78,8 +78,23 @@ class Abandoned(Exception):
 class Operations:
     """The operations of one schema."""
 
-    def __init__(self, schema: strawberry.Schema, limits: Limits, *, is_introspection_on: bool = True) -> None:
-        self._documents = Documents(schema, limits, is_introspection_on=is_introspection_on)
+    def __init__(
+        self,
+        schema: strawberry.Schema,
+        limits: Limits,
+        *,
+        is_introspection_on: bool = True,
+        manifest: Mapping[str, str] = NO_DOCUMENTS,
+        is_manifest_all: bool = False,
+    ) -> None:
+        """Raises ManifestError."""
+        self._documents = Documents(
+            schema,
+            limits,
+            is_introspection_on=is_introspection_on,
+            manifest=manifest,
+            is_manifest_all=is_manifest_all,
+        )
         self._limits = limits
 
     def prepare(self, request: Request) -> Prepared:
@@ -102,9 +117,9 @@ class Operations:
         return prepared, call
 
     def _document(self, request: Request) -> Document:
-        digest = _persisted(request)
-        if digest is not None:
-            return self._documents.by_hash(digest, request.query)
+        id = _persisted(request)
+        if id is not None:
+            return self._documents.by_id(id, request.query)
         if not request.query:
             raise RequestError("The request names no document: `query` is missing")
         return self._documents.by_source(request.query)
@@ -268,11 +283,9 @@ def check(request: Request) -> None:
 
 
 def _persisted(request: Request) -> str | None:
-    """The hash of the document that a request asks for by hash. Raises RequestError."""
+    """The id of the document that a request asks for by an id: a hash, or what a manifest names it. Raises RequestError."""
     if request.document_id is not None:
-        if not request.document_id.startswith(_PREFIX):
-            raise RequestError("documentId must be `sha256:` and a hash")
-        return request.document_id[len(_PREFIX) :]
+        return request.document_id.removeprefix(_PREFIX)
     persisted = request.extensions.get("persistedQuery") if request.extensions else None
     if persisted is None:
         return None

@@ -196,7 +196,9 @@ def _operation(one: Operation, schemas: Schemas) -> JsonObject:
 
 def _identifier(one: Operation) -> str:
     words = _WORDS.findall(_PARAMETER.sub(r"by \1", one.path).lower())
-    return one.method.lower() + "".join(word.title() for word in words if word != "v1")
+    # Probes stand at the root too.
+    is_probe = _area(one.path) == "Health"
+    return one.method.lower() + "".join(word.title() for word in words if is_probe or word != "v1")
 
 
 def _area(path: str) -> str:

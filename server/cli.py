@@ -6,6 +6,7 @@ import asyncio
 import gc
 import importlib.metadata
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -85,11 +86,29 @@ def migrate() -> None:
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    *,
+    check: Annotated[
+        Path | None,
+        typer.Option(help="An earlier schema; say instead what would break its clients, and fail if anything would."),
+    ] = None,
+) -> None:
     """Print the GraphQL schema in its definition language."""
+    from graph import changes  # noqa: PLC0415
     from graph.schema import sdl  # noqa: PLC0415
 
-    typer.echo(sdl(), nl=False)
+    if check is None:
+        typer.echo(sdl(), nl=False)
+        return
+    try:
+        broken, dangerous = changes.since(check.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        console.fail(f"{check}: {error}")
+    for line in dangerous:
+        typer.secho(f"careful: {line}", fg="yellow", err=True)
+    if broken:
+        console.fail("\n".join(f"breaks: {line}" for line in broken))
+    typer.echo("Clients of the earlier schema can go on.")
 
 
 @app.command()

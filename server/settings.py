@@ -196,6 +196,10 @@ class Settings(BaseSettings):
     """The least that is logged."""
     log_format: Annotated[Literal["json", "text"] | None, BeforeValidator(_lower), _named("LOG_FORMAT")] = None
     """Form of the log; text on a terminal and else JSON where not set."""
+    persisted_documents: Annotated[Path | None, _named("PERSISTED_DOCUMENTS")] = None
+    """Manifest of persisted GraphQL documents, as GraphQL Code Generator, Relay or Apollo Client write it."""
+    persisted_only: Annotated[bool, _named("PERSISTED_ONLY")] = False
+    """Whether no other GraphQL documents than those of the manifest are served."""
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated), _named("CORS_ORIGINS")] = ()
     """Pages of other origins that may call, separated by commas; * for all."""
     body_limit: Annotated[int, Field(ge=1024), _named("BODY_LIMIT")] = 10 * 1024 * 1024
@@ -226,6 +230,8 @@ class Settings(BaseSettings):
         """What only works together is there together: half an external sign-in must not look like one."""
         if (self.admin_email is None) != (self.admin_password is None):
             raise ValueError("ADMIN_EMAIL and ADMIN_PASSWORD go together")
+        if self.persisted_only and self.persisted_documents is None:
+            raise ValueError("PERSISTED_ONLY needs PERSISTED_DOCUMENTS")
         external = (self.issuer, self.audience, self.keys_address)
         if None in external and (any(external) or self.keycloak_base_url):
             raise ValueError("external sign-in needs JWKS_URL, ISSUER and AUDIENCE")

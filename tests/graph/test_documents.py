@@ -46,7 +46,7 @@ def test_invalid_document_is_not_kept() -> None:
     found = documents()
     refusal("{helo}", found)
     with pytest.raises(RequestError, match="PersistedQueryNotFound"):
-        found.by_hash(hashlib.sha256(b"{helo}").hexdigest(), None)
+        found.by_id(hashlib.sha256(b"{helo}").hexdigest(), None)
 
 
 def test_least_recently_used_document_is_forgotten() -> None:

@@ -5,6 +5,7 @@ import pytest
 from engine.prices import Prices, per_token
 from engine.vault import Secret
 from server import reference, tool_list
+from server.app import create_app
 from server.settings import Settings, SettingsError, load, near_misses, origins
 
 NO_ADDRESS = "not an address of SQLite or PostgreSQL, such as postgresql://host/name"
@@ -346,3 +347,18 @@ def test_a_misspelled_variable_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("DATABSE_URL", "postgresql://hunter2@host/name")
     monkeypatch.setenv("HOSTNAME", "here")
     assert near_misses() == ["DATABSE_URL has no effect; did you mean DATABASE_URL?"]
+
+
+def test_only_persisted_documents_need_a_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERSISTED_ONLY", "true")
+    with pytest.raises(SettingsError, match="PERSISTED_ONLY needs PERSISTED_DOCUMENTS"):
+        load()
+
+
+def test_manifest_that_cannot_be_used_stops_the_start(tmp_path: Path) -> None:
+    missing = tmp_path / "manifest.json"
+    with pytest.raises(SettingsError, match=r"PERSISTED_DOCUMENTS: .*manifest\.json cannot be read"):
+        create_app(Settings(data=tmp_path, persisted_documents=missing))
+    missing.write_text('{"old": "{gone}"}', encoding="utf-8")
+    with pytest.raises(SettingsError, match="PERSISTED_DOCUMENTS: the persisted document 'old' does not hold"):
+        create_app(Settings(data=tmp_path, persisted_documents=missing))
