@@ -19,11 +19,13 @@ from yarl import URL
 from engine.addresses import is_public
 from engine.events import ErrorCode
 from engine.providers.base import UpstreamError
+from engine.trace import UNSEEN, UNTRACED, Side, Trace, described
 
 BODY_LIMIT = 32 << 20
 LIST_LIMIT = 8 << 20
 _REFUSAL_LIMIT = 64 << 10
 _REFUSAL_SECONDS = 2.0
+_LOWEST_REFUSAL = 400
 _SHOWN_MESSAGE = 500
 # A timer of no length would be none at all.
 _INSTANT = 0.001
@@ -94,12 +96,13 @@ class Refusal(UpstreamError):
 class ResponseStream:
     """A response whose body is read as it comes. Whoever opened it closes it, on every way out."""
 
-    __slots__ = ("_has_begun", "_idle", "_response", "content_type", "headers", "status")
+    __slots__ = ("_has_begun", "_idle", "_response", "content_type", "headers", "span", "status")
 
     def __init__(self, response: aiohttp.ClientResponse, first_byte: float, idle: float) -> None:
         self._response = response
         self._idle = idle
         self._has_begun = False
+        self.span = UNSEEN
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
         self.content_type = response.content_type if "Content-Type" in response.headers else ""
@@ -135,6 +138,7 @@ class ResponseStream:
     def close(self) -> None:
         """Closes the socket at once, unless the body was read to its end: then the connection is already free for others."""
         self._response.close()
+        self.span.end()
 
     def _expect_next_within(self, seconds: float) -> None:
         connection = self._response.connection
@@ -151,8 +155,14 @@ class HttpClient:
     """
 
     def __init__(
-        self, timeouts: Timeouts | None = None, *, connections_per_host: int = 512, guard: Guard | None = None
+        self,
+        timeouts: Timeouts | None = None,
+        *,
+        connections_per_host: int = 512,
+        guard: Guard | None = None,
+        trace: Trace = UNTRACED,
     ) -> None:
+        self._trace = trace
         self.timeouts = timeouts or Timeouts()
         self._connections_per_host = connections_per_host
         self._guard = guard
@@ -217,6 +227,25 @@ class HttpClient:
             stream.close()
 
     async def _send(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], within: float
+    ) -> ResponseStream:
+        if not self._trace.is_on or self._guard is not None:
+            # Strangers' servers are not told of our traces.
+            return await self._request(method, url, body, headers, within)
+        span = self._trace.begin(method, Side.CLIENT, described(method, url))
+        try:
+            stream = await self._request(method, url, body, {**headers, **span.headers()}, within)
+        except BaseException as error:
+            span.fail(error.code if isinstance(error, UpstreamError) else type(error).__name__)
+            span.end()
+            raise
+        span.note({"http.response.status_code": stream.status})
+        if stream.status >= _LOWEST_REFUSAL:
+            span.fail(str(stream.status))
+        stream.span = span
+        return stream
+
+    async def _request(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], within: float
     ) -> ResponseStream:
         if self._session is None:

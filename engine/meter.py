@@ -101,10 +101,13 @@ class Meter:
     generation_seconds: Spread = field(default_factory=lambda: Spread("model", bounds=_RUNS))
     first_token_seconds: Spread = field(default_factory=lambda: Spread("model", bounds=_WAITS))
     tokens: Tally = field(default_factory=lambda: Tally("model", "direction"))
+    tool_calls: Tally = field(default_factory=lambda: Tally("tool", "outcome"))
+    tool_call_seconds: Spread = field(default_factory=lambda: Spread("tool", bounds=_RUNS))
     commit_seconds: Spread = field(default_factory=lambda: Spread(bounds=_WAITS))
     commit_events: Spread = field(default_factory=lambda: Spread(bounds=_SIZES))
     commit_failures: Tally = field(default_factory=Tally)
     _models: Names = field(default_factory=Names)
+    _tools: Names = field(default_factory=Names)
 
     def run_ended(
         self, model: str, provider: str, status: str, *, seconds: float, first_token: float | None, usage: Usage
@@ -118,6 +121,11 @@ class Meter:
         self.tokens.add(model, "output", amount=usage.completion_tokens)
         self.tokens.add(model, "cached", amount=usage.cached_tokens)
         self.tokens.add(model, "reasoning", amount=usage.reasoning_tokens)
+
+    def tool_called(self, tool: str, outcome: str, seconds: float) -> None:
+        tool = self._tools.of(tool)
+        self.tool_calls.add(tool, outcome)
+        self.tool_call_seconds.add(tool, value=seconds)
 
     def committed(self, seconds: float, events: int) -> None:
         self.commit_seconds.add(value=seconds)

@@ -17,7 +17,7 @@ import structlog
 from db import feed, generations, items
 from db.base import StorageError, WriteSession, new_id, now
 from db.models import GenerationStatus, ItemStatus
-from engine import loop, prompt, turn
+from engine import conventions, loop, prompt, turn
 from engine.events import (
     Cancelled,
     Completed,
@@ -36,6 +36,7 @@ from engine.ring import Batch
 from engine.routing import Route
 from engine.run import Run, Spec
 from engine.tools import book
+from engine.trace import UNTRACED, Side, Trace
 
 _log = structlog.get_logger()
 
@@ -54,7 +55,8 @@ class Supervisor:
     to leave, and nothing new should be started.
     """
 
-    def __init__(self, log: EventLog, *, worker_id: str | None = None) -> None:
+    def __init__(self, log: EventLog, *, worker_id: str | None = None, trace: Trace = UNTRACED) -> None:
+        self._trace = trace
         self.log = log
         self.worker_id = worker_id or new_id("wrk")
         self._runs: dict[str, Run] = {}
@@ -115,6 +117,18 @@ class Supervisor:
         return run
 
     async def _drive(self, run: Run) -> None:
+        trace = self._trace
+        if not trace.is_on:
+            await self._carry_out(run)
+            return
+        attributes = conventions.asked(run.spec, with_content=trace.shows_content)
+        with trace.span(f"chat {run.spec.model}", Side.CLIENT, attributes) as span:
+            await self._carry_out(run)
+            span.note(conventions.answered(run, with_content=trace.shows_content))
+            if run.failure is not None:
+                span.fail(run.failure.code)
+
+    async def _carry_out(self, run: Run) -> None:
         with run.scope:
             run.scope.deadline = anyio.current_time() + DEADLINE
             event = await self._attempt(run)

@@ -12,9 +12,11 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Protocol
 
+from yarl import URL
+
 Value = str | int | float | bool | Sequence[str]
 
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class Side(StrEnum):
@@ -36,6 +38,14 @@ class Span(Protocol):
         """`reason` is a name of few values, such as an error's code."""
         ...
 
+    def headers(self) -> Mapping[str, str]:
+        """What an upstream is told, so that its spans can stand below this one."""
+        ...
+
+    def end(self) -> None:
+        """Harmless when repeated."""
+        ...
+
 
 class Trace(Protocol):
     """`is_on` is asked before attributes are gathered that cost something; `shows_content` before what people say is."""
@@ -52,14 +62,12 @@ class Trace(Protocol):
         """Lasts as long as the block; what is begun within it stands below it. `parent`: the headers of who asks."""
         ...
 
-    def begin(
-        self, name: str, side: Side, attributes: Mapping[str, Value]
-    ) -> tuple[Span, AbstractContextManager[None]]:
-        """One that ends with the second of these. Nothing stands below it."""
+    def begin(self, name: str, side: Side, attributes: Mapping[str, Value]) -> Span:
+        """One that lasts until it is ended. Nothing stands below it."""
         ...
 
-    def headers(self) -> Mapping[str, str]:
-        """What an upstream is told, so that its spans can stand below ours."""
+    def close(self) -> None:
+        """Sends what is left, and returns soon."""
         ...
 
 
@@ -71,6 +79,12 @@ class _Unseen:
         return
 
     def fail(self, reason: str) -> None:
+        return
+
+    def headers(self) -> Mapping[str, str]:
+        return _NONE
+
+    def end(self) -> None:
         return
 
 
@@ -89,13 +103,22 @@ class Untraced:
     ) -> AbstractContextManager[Span]:
         return _NOTHING
 
-    def begin(
-        self, name: str, side: Side, attributes: Mapping[str, Value]
-    ) -> tuple[Span, AbstractContextManager[None]]:
-        return UNSEEN, contextlib.nullcontext()
+    def begin(self, name: str, side: Side, attributes: Mapping[str, Value]) -> Span:
+        return UNSEEN
 
-    def headers(self) -> Mapping[str, str]:
-        return NO_HEADERS
+    def close(self) -> None:
+        return
 
 
 UNTRACED: Trace = Untraced()
+
+
+def described(method: str, url: str) -> dict[str, Value]:
+    """A request to an upstream, without what could be a secret: no user, no query."""
+    found = URL(url)
+    return {
+        "http.request.method": method,
+        "server.address": found.host or "",
+        "server.port": found.port or 0,
+        "url.full": f"{found.scheme}://{found.host}:{found.port}{found.path}",
+    }

@@ -14,16 +14,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from limits import RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage, RedisStorage
-from redis.asyncio import BlockingConnectionPool
-from redis.exceptions import RedisError
+from limits.aio.storage import MemoryStorage
 
 from db.models import Role
 from resolvers.caller import Caller
 from resolvers.errors import RateLimited
+
+if TYPE_CHECKING:
+    from resolvers.limits_redis import RedisCounts
 
 _log = structlog.get_logger()
 
@@ -114,6 +116,14 @@ class Memory(MemoryStorage):
         return window
 
 
+class Counts(Protocol):
+    """Windows of a minute that slide."""
+
+    async def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool: ...
+
+    async def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]: ...
+
+
 class Limiter:
     """Counts for the whole process; with a Redis, for all that share it. `close()` when done.
 
@@ -131,8 +141,7 @@ class Limiter:
         self.misses = 0
         self._clock = clock
         self._memory = Memory(clock)
-        self._pool = None if redis_url is None else _pool(redis_url)
-        self._redis = None if self._pool is None else _storage(self._pool)
+        self._redis = None if redis_url is None else _shared(redis_url)
         self._is_away = False
         self._retry_at = 0.0
         self._users = RateLimitItemPerMinute(rates.user, namespace="user")
@@ -168,8 +177,8 @@ class Limiter:
         return self.rates.guest_running if caller.role == Role.GUEST else self.rates.running
 
     async def close(self) -> None:
-        if self._pool is not None:
-            await self._pool.disconnect()
+        if self._redis is not None:
+            await self._redis.close()
 
     async def _count(self, item: RateLimitItemPerMinute, name: str, cost: int) -> Standing | None:
         limit = item.amount
@@ -185,7 +194,7 @@ class Limiter:
             try:
                 async with asyncio.timeout(REDIS_SECONDS):
                     standing = await _hit(self._redis, key, limit, cost, self._clock())
-            except (RedisError, OSError, TimeoutError) as error:
+            except (OSError, TimeoutError) as error:
                 self._lost(error)
             else:
                 self._found()
@@ -197,7 +206,7 @@ class Limiter:
         self._retry_at = self._clock() + RETRY_SECONDS
         if not self._is_away:
             self._is_away = True
-            _log.warning("limits counted locally", reason=type(error).__name__)
+            _log.warning("limits counted locally", reason=type(error.__cause__ or error).__name__)
 
     def _found(self) -> None:
         if self._is_away:
@@ -206,7 +215,14 @@ class Limiter:
             _log.info("limits counted in redis again", misses=self.misses)
 
 
-async def _hit(storage: MemoryStorage | RedisStorage, key: str, limit: int, cost: int, now: float) -> Standing:
+def _shared(url: str) -> RedisCounts:
+    # Late: see there.
+    from resolvers.limits_redis import RedisCounts  # noqa: PLC0415
+
+    return RedisCounts(url)
+
+
+async def _hit(storage: Counts, key: str, limit: int, cost: int, now: float) -> Standing:
     is_admitted = await storage.acquire_sliding_window_entry(key, limit, MINUTE, cost)
     previous, left_of_previous, current, left_of_current = await storage.get_sliding_window(key, MINUTE)
     # Before the first count Redis has no window.
@@ -239,23 +255,3 @@ def subnet(address: str) -> str:
     if found.ipv4_mapped is not None:
         return str(found.ipv4_mapped)
     return str(ipaddress.ip_network((found, 64), strict=False))
-
-
-def _pool(url: str) -> BlockingConnectionPool:
-    return BlockingConnectionPool.from_url(
-        url,
-        max_connections=32,
-        timeout=REDIS_SECONDS,
-        socket_timeout=REDIS_SECONDS,
-        socket_connect_timeout=REDIS_SECONDS,
-    )
-
-
-def _storage(pool: BlockingConnectionPool) -> RedisStorage:
-    # The library hands the pool on to the client as it is; its types know plain options only.
-    return RedisStorage(
-        "async+redis://",
-        implementation="redispy",
-        key_prefix="loquent:limits",
-        connection_pool=pool,  # type: ignore[arg-type]
-    )

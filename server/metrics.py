@@ -73,6 +73,8 @@ def counted(meter: Meter) -> Iterator[Family]:
     first = "From the start of a generation to its first token."
     yield _spread("loquent_time_to_first_token_seconds", first, meter.first_token_seconds)
     yield _tally("loquent_tokens", "Tokens, by direction: input, output, and of these cached, reasoning.", meter.tokens)
+    yield _tally("loquent_tool_calls", "Calls of tools that have ended.", meter.tool_calls)
+    yield _spread("loquent_tool_call_seconds", "How long calls of tools took.", meter.tool_call_seconds)
     yield _spread("loquent_log_commit_seconds", "How long commits of the log of events took.", meter.commit_seconds)
     yield _spread("loquent_log_commit_events", "How many events a commit of the log held.", meter.commit_events)
     yield _tally("loquent_log_commit_failures", "Commits of the log that failed.", meter.commit_failures)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -15,15 +16,14 @@ from engine.catalogue import Catalogue
 from engine.feed import Feed
 from engine.fleet import Fleet
 from engine.http import Guard, HttpClient, Timeouts
-from engine.hub import LocalHub
-from engine.hub_redis import RedisHub
+from engine.hub import Hub, LocalHub
 from engine.log import EventLog
 from engine.retention import Retention
 from engine.supervisor import Supervisor
 from engine.tools.box import Box
 from engine.tools.keeper import Doors, ToolKeeper
 from engine.tools.toolset import Bounds
-from engine.trace import UNTRACED
+from engine.trace import UNTRACED, Trace
 from engine.vault import Vault, VaultError
 from resolvers.allowances import Allowances
 from resolvers.call import Policy, Services
@@ -42,6 +42,9 @@ from server import tool_list
 from server.settings import Settings, SettingsError
 from server.upstreams import registry
 
+if TYPE_CHECKING:
+    from engine.hub_redis import RedisHub
+
 _log = structlog.get_logger()
 
 KEY_FILE = "signing-key.pem"
@@ -56,9 +59,11 @@ class Process:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._http = _http(settings)
+        self._trace = _trace(settings)
+        self._http = _http(settings, self._trace)
         self._database = Database(settings.database_address, statement_seconds=settings.database_timeout)
-        self._hub = _hub(settings, self._database)
+        self._redis = _redis_hub(settings, self._database)
+        self._hub: Hub = self._redis or LocalHub()
         self._database.listeners.append(self._hub.wake)
         # Neither what runs nor that this process lives may wait for requests that wait for connections.
         reserved = self._database.reserved
@@ -69,11 +74,11 @@ class Process:
         self._tasks: list[asyncio.Task[None]] = []
         self.goodbyes: list[Callable[[], Awaitable[None]]] = []
         signer = TokenSigner.from_file(settings.data / KEY_FILE)
-        supervisor, models = Supervisor(self._event_log), registry(settings, self._http)
+        supervisor, models = Supervisor(self._event_log, trace=self._trace), registry(settings, self._http)
         self._catalogue = Catalogue(self._database, self._hub, models)
         self._titler = Titler(self._database, supervisor, models, settings.title_model)
-        self._toolbox, secrets = Box(), vault(settings)
-        self._tool_doors = _tool_doors()
+        self._toolbox, secrets = Box(meter=self._event_log.meter, trace=self._trace), vault(settings)
+        self._tool_doors = _tool_doors(self._trace)
         specs = tool_list.specs(settings.mcp_servers)
         self._tools = ToolKeeper(self._database, self._hub, self._toolbox, secrets, self._tool_doors, specs)
         self.services = Services(
@@ -86,12 +91,7 @@ class Process:
             signer=signer,
             cursors=Cursors(signer.derive("cursors")),
             sign_ins=SignIns(self._database, self._hub),
-            policy=Policy(
-                settings.guests,
-                settings.auto_reply,
-                settings.invite_required,
-                Bounds(turns=settings.tool_turns, at_once=settings.tools_at_once),
-            ),
+            policy=_policy(settings),
             passwords=Passwords(settings.password_memory, settings.password_iterations),
             external=_external(settings, self._http),
             keyring=Keyring(self._database, secrets, settings.api_key_env),
@@ -99,7 +99,7 @@ class Process:
             fleet=Fleet(reserved, self._hub, supervisor, timeout=settings.worker_timeout),
             away=self.away,
             meter=self._event_log.meter,
-            trace=UNTRACED,
+            trace=self._trace,
             limiter=self._limiter,
             allowances=self._allowances,
             catalogue=self._catalogue,
@@ -109,6 +109,7 @@ class Process:
     async def opened(self) -> AsyncGenerator[contextlib.AsyncExitStack]:
         """Closes all that is held when the block ends."""
         async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self._trace.close)
             stack.push_async_callback(self._database.close)
             stack.push_async_callback(self._http.close)
             stack.push_async_callback(self._limiter.close)
@@ -138,8 +139,8 @@ class Process:
         """Open until the block ends. Raises what `prepare` raises."""
         async with self.opened() as stack:
             await self.prepare()
-            if isinstance(self._hub, RedisHub):
-                self._start("wake-ups", self._hub.run())
+            if self._redis is not None:
+                self._start("wake-ups", self._redis.run())
             self._start("log writer", self._event_log.run())
             self._start("sign-ins", self.services.sign_ins.run())
             self._start("feeds", self.services.feed.run())
@@ -161,7 +162,7 @@ class Process:
                     found.append("migrations")
         except (StorageError, TimeoutError):
             found.append("database")
-        if isinstance(self._hub, RedisHub) and not self._hub.is_connected:
+        if self._redis is not None and not self._redis.is_connected:
             found.append("redis")
         if not self._tasks or any(task.done() for task in self._tasks):
             found.append("background_work")
@@ -176,7 +177,7 @@ class Process:
     @property
     def is_waked(self) -> bool | None:
         """Whether other processes are heard; None where there is nothing to hear them by."""
-        return self._hub.is_connected if isinstance(self._hub, RedisHub) else None
+        return self._redis.is_connected if self._redis is not None else None
 
     def work(self) -> dict[str, bool]:
         """What must run in the background, and whether it does."""
@@ -226,23 +227,26 @@ class Process:
                 await self._event_log.flush()
                 await self.services.views.flush(self._database)
                 await self.services.fleet.close()
-                if isinstance(self._hub, RedisHub):
-                    await self._hub.flush()
+                if self._redis is not None:
+                    await self._redis.flush()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
 
 
-def _hub(settings: Settings, database: Database) -> LocalHub | RedisHub:
+def _redis_hub(settings: Settings, database: Database) -> RedisHub | None:
     if settings.redis_url is None:
-        return LocalHub()
+        return None
+    # Late: the client of Redis takes long to load, and much memory.
+    from engine.hub_redis import RedisHub  # noqa: PLC0415
+
     # Processes that name one database alike are those that tell each other.
     url = database.url
     return RedisHub(settings.redis_url.get_secret_value(), f"{url.host}:{url.port}/{url.database}")
 
 
-def _http(settings: Settings) -> HttpClient:
+def _http(settings: Settings, trace: Trace) -> HttpClient:
     timeouts = Timeouts(
         connect=settings.upstream_connect_timeout,
         first_byte=settings.upstream_first_byte_timeout,
@@ -250,16 +254,31 @@ def _http(settings: Settings) -> HttpClient:
         whole=settings.upstream_answer_timeout,
     )
     # How many may be open at once is bounded for each upstream; two of them may have one host.
-    return HttpClient(timeouts, connections_per_host=0)
+    return HttpClient(timeouts, connections_per_host=0, trace=trace)
 
 
-def _tool_doors() -> Doors:
+def _trace(settings: Settings) -> Trace:
+    if not settings.otel_enabled:
+        return UNTRACED
+    # Late: it takes half a second, and most servers do without it.
+    from server.telemetry import Telemetry  # noqa: PLC0415
+
+    return Telemetry(settings)
+
+
+def _policy(settings: Settings) -> Policy:
+    bounds = Bounds(turns=settings.tool_turns, at_once=settings.tools_at_once)
+    return Policy(settings.guests, settings.auto_reply, settings.invite_required, bounds)
+
+
+def _tool_doors(trace: Trace) -> Doors:
     """A stream of a server's news may be silent for long; how long a call may take is bounded where it is made."""
     timeouts = Timeouts(connect=5.0, first_byte=TOOL_SILENCE, idle=TOOL_SILENCE, whole=TOOL_SILENCE)
     # Any port that is not one of the system's own services: an address is a public one all the same.
     guard = Guard(ports=frozenset({80, 443, *range(1024, 65536)}), total=TOOL_SILENCE)
     return Doors(
-        HttpClient(timeouts, connections_per_host=0), HttpClient(timeouts, connections_per_host=0, guard=guard)
+        HttpClient(timeouts, connections_per_host=0, trace=trace),
+        HttpClient(timeouts, connections_per_host=0, guard=guard),
     )
 
 

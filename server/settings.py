@@ -200,6 +200,18 @@ class Settings(BaseSettings):
     """Manifest of persisted GraphQL documents, as GraphQL Code Generator, Relay or Apollo Client write it."""
     persisted_only: Annotated[bool, _named("PERSISTED_ONLY")] = False
     """Whether no other GraphQL documents than those of the manifest are served."""
+    otel_enabled: Annotated[bool, _named("OTEL_ENABLED")] = False
+    """Whether traces are sent by OpenTelemetry."""
+    otel_service_name: Annotated[str, Field(min_length=1), _named("OTEL_SERVICE_NAME")] = "loquent"
+    """What this server is called in traces."""
+    otel_endpoint: Annotated[str | None, _ADDRESS, _named("OTEL_EXPORTER_OTLP_ENDPOINT")] = None
+    """Where traces go; localhost, port 4317 for gRPC or 4318 for HTTP, where not set."""
+    otel_protocol: Annotated[Literal["grpc", "http/protobuf"], _named("OTEL_EXPORTER_OTLP_PROTOCOL")] = "grpc"
+    """How traces are sent."""
+    otel_content: Annotated[
+        bool, _named("OTEL_CAPTURE_CONTENT", "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT")
+    ] = False
+    """Whether what people ask and models say is put into traces."""
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated), _named("CORS_ORIGINS")] = ()
     """Pages of other origins that may call, separated by commas; * for all."""
     body_limit: Annotated[int, Field(ge=1024), _named("BODY_LIMIT")] = 10 * 1024 * 1024

@@ -11,10 +11,13 @@ import msgspec
 import structlog
 
 from db.base import derived_id
+from engine.conventions import tool_call
+from engine.meter import Meter
 from engine.tools import calculator, clock, words
 from engine.tools.base import Tool, ToolError, ToolErrorCode, ToolResult
 from engine.tools.once import Once
 from engine.tools.schemas import Schema, SchemaError
+from engine.trace import UNTRACED, Trace
 
 _log = structlog.get_logger()
 
@@ -72,7 +75,9 @@ def _built_in(
 class Box:
     """A Toolbox. What is in it is changed by `fill` alone."""
 
-    def __init__(self, *, patience: float = PATIENCE) -> None:
+    def __init__(self, *, patience: float = PATIENCE, meter: Meter | None = None, trace: Trace = UNTRACED) -> None:
+        self._meter = meter or Meter()
+        self._trace = trace
         self._patience = patience
         self._entries: Sequence[Entry] = ()
         self._enabled: Sequence[Tool] = ()
@@ -100,7 +105,10 @@ class Box:
         return found.tool if found is not None and found.is_enabled else None
 
     async def call(self, tool: Tool, arguments: Mapping[str, object], *, key: str) -> ToolResult:
-        return await self._once.run(key, lambda: self._call(tool.id, arguments, key))
+        with tool_call(self._trace, self._meter, tool, arguments, key) as tell:
+            result = await self._once.run(key, lambda: self._call(tool.id, arguments, key))
+            tell(result)
+            return result
 
     async def close(self) -> None:
         """Ends the calls that go on."""
