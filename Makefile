@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: serve test lint types format format-check check assets lock schema settings migration bench faults test-faults fuzz bench-subscriptions soak-export clean
+.PHONY: serve test lint types format format-check check assets lock schema settings migration bench faults test-faults fuzz topology bench-subscriptions soak-export clean
 
 serve: $(VENV)/runtime.stamp
 	@$(BIN)/loquent serve $(ARGS)
@@ -77,6 +77,10 @@ test-faults: $(VENV)/dev.stamp
 # A promise of reliability put to the test at length: make faults ARGS=durable, or ARGS=--help for all there are
 faults: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.faults $(ARGS)
+
+# What compose.yaml describes, as plain processes of this machine: make topology ARGS="--port 8080"
+topology: $(VENV)/dev.stamp
+	@$(BIN)/python -m deploy.topology $(ARGS)
 
 # Requests made up from /openapi.json, for every route: make fuzz ARGS="-k generate"
 fuzz: $(VENV)/dev.stamp
