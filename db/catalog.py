@@ -67,6 +67,18 @@ async def change_listed(
         await _update(session, gone, is_listed=False)
 
 
+async def set_pinned(session: WriteSession, name: str, *, is_pinned: bool) -> None:
+    """Also of a name that has no row yet."""
+    await add_missing(session, [], [], [name])
+    await session.execute(
+        update(CatalogModel)
+        .where(CatalogModel.id == name)
+        .values(is_pinned=is_pinned, updated_at=now())
+        .execution_options(synchronize_session=False)
+    )
+    announce(session)
+
+
 async def _update(session: WriteSession, ids: Sequence[str], **values: object) -> None:
     await session.execute(
         update(ProviderModel)

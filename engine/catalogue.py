@@ -159,4 +159,10 @@ def _terms(row: ProviderModel) -> Terms:
 
 
 def _name_terms(row: CatalogModel) -> NameTerms:
-    return NameTerms(is_enabled=row.is_enabled, fallbacks=row.fallbacks, tags=row.tags, changes=row.changes)
+    return NameTerms(
+        is_enabled=row.is_enabled,
+        is_pinned=row.is_pinned,
+        fallbacks=row.fallbacks,
+        tags=row.tags,
+        changes=row.changes,
+    )

@@ -16,6 +16,7 @@ from resolvers import (
     conversations,
     generations,
     items,
+    lifecycle,
     projects,
     provider_keys,
     settings,
@@ -25,6 +26,7 @@ from resolvers.branches import Lineage
 from resolvers.budgets import Standing
 from resolvers.call import Call
 from resolvers.errors import InvalidInput
+from resolvers.lifecycle import Status
 from resolvers.paging import Page, Window
 from resolvers.settings import Settings
 
@@ -138,6 +140,11 @@ class Loaders:
     @cached_property
     def provider_keys(self) -> DataLoader[str, ProviderKey | None]:
         return loader(partial(provider_keys.by_ids, self._call))
+
+    @cached_property
+    def model_statuses(self) -> DataLoader[str, Status | None]:
+        """By name."""
+        return loader(partial(lifecycle.by_names, self._call))
 
     @cached_property
     def users_provider_keys(self) -> DataLoader[str, Sequence[ProviderKey] | None]:

@@ -9,6 +9,7 @@ import strawberry
 from db import models
 from graph.fields.activity import ActivityMutations
 from graph.fields.edits import EditMutations
+from graph.fields.lifecycle import LifecycleMutations
 from graph.fields.projects import ProjectMutations
 from graph.fields.settings import SettingsMutations
 from graph.fields.shares import ShareMutations
@@ -61,7 +62,15 @@ Input: TypeAlias = Annotated[T, strawberry.argument(description="What to do.")]
 
 
 @strawberry.type(description="All that can be changed. What the caller can mend is told in the payload's `errors`.")
-class Mutation(ActivityMutations, ShareMutations, SettingsMutations, EditMutations, ProjectMutations, BudgetMutations):
+class Mutation(
+    ActivityMutations,
+    ShareMutations,
+    SettingsMutations,
+    EditMutations,
+    ProjectMutations,
+    BudgetMutations,
+    LifecycleMutations,
+):
     @resolved("Signs in as a new guest.")
     @mendable(AuthPayload)
     async def guest_login(self, info: Info) -> AuthPayload:

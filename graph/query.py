@@ -10,6 +10,7 @@ import strawberry
 from graph.context import Context
 from graph.fields.edits import BranchFields
 from graph.fields.export import ExportFields
+from graph.fields.lifecycle import LifecycleFields
 from graph.fields.models import ModelFields
 from graph.fields.projects import ProjectFields
 from graph.fields.search import SearchFields
@@ -57,7 +58,9 @@ NEWEST = ConversationOrder(field=ConversationOrderField.UPDATED_AT, direction=Or
 
 
 @strawberry.type(description="All that can be read.")
-class Query(SearchFields, ExportFields, ShareFields, BranchFields, ProjectFields, UsageFields, ModelFields):
+class Query(
+    SearchFields, ExportFields, ShareFields, BranchFields, ProjectFields, UsageFields, ModelFields, LifecycleFields
+):
     @resolved("The user who is signed in; null when nobody is.")
     async def viewer(self, info: Info) -> User | None:
         return shaped(User.from_row, await identity.viewer(info.context.call))

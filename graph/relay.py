@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Annotated, Generic, TypeAlias, TypeVar
+from typing import Annotated, Generic, NewType, TypeAlias, TypeVar
 
 import strawberry
 from strawberry.scalars import JSON
@@ -47,12 +47,20 @@ def moment(value: datetime) -> str:
     return value.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
+# GraphQL's own Int ends at 2^31, which the tokens of a busy year pass, and the bytes of a model.
+BigInt = NewType("BigInt", int)
 SCALARS: Mapping[object, ScalarDefinition] = {
     datetime: strawberry.scalar(
         name="DateTime",
         description="A moment as RFC 3339 writes it: in UTC, to the millisecond, e.g. `2026-01-31T12:00:00.000Z`.",
         specified_by_url="https://scalars.graphql.org/andimarek/date-time.html",
         serialize=moment,
+    ),
+    BigInt: strawberry.scalar(
+        name="BigInt",
+        description="A whole number up to 2^53, written as a JSON number.",
+        specified_by_url="https://www.rfc-editor.org/rfc/rfc8259#section-6",
+        serialize=int,
     ),
     JSON: strawberry.scalar(
         name="JSON",

@@ -12,7 +12,7 @@ from graph.mutation import Mutation
 from graph.query import Query
 from graph.relay import SCALARS
 from graph.subscription import Subscription
-from graph.types import conversation, event, feed, payload, usage
+from graph.types import conversation, event, feed, payload
 from resolvers.access import ADMIN, KEYS_WRITE, PROVIDERS_WRITE, PUBLIC, READ, SCOPES, WRITE
 
 # What a caller must hold to use a root field. The resolvers enforce it; a test holds the two together.
@@ -36,6 +36,7 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "Query.models": PUBLIC,
         "Query.model": PUBLIC,
         "Query.providers": READ,
+        "Query.loadedModels": READ,
         "Query.rateLimit": PUBLIC,
         "Query.server": PUBLIC,
         "Mutation.guestLogin": PUBLIC,
@@ -71,6 +72,9 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "Mutation.deleteBudget": ADMIN,
         "Mutation.setApiKeyBudget": KEYS_WRITE,
         "Mutation.deleteApiKeyBudget": KEYS_WRITE,
+        "Mutation.loadModel": WRITE,
+        "Mutation.unloadModel": WRITE,
+        "Mutation.pinModel": ADMIN,
         "Mutation.createApiKey": KEYS_WRITE,
         "Mutation.revokeApiKey": KEYS_WRITE,
         "Mutation.setProviderKey": PROVIDERS_WRITE,
@@ -87,6 +91,7 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "Subscription.generation": READ,
         "Subscription.compare": READ,
         "Subscription.activeGenerations": ADMIN,
+        "Subscription.modelStatus": READ,
         "Subscription.conversationEvents": READ,
     }
 )
@@ -123,7 +128,7 @@ def build_schema(scopes: Mapping[str, str] = FIELDS) -> strawberry.Schema:
         mutation=Mutation,
         subscription=Subscription,
         types=HIDDEN,
-        config=StrawberryConfig(scalar_map={**SCALARS, **usage.SCALARS}),
+        config=StrawberryConfig(scalar_map={**SCALARS}),
     )
     found = {f"{root}.{name}" for root, name in root_fields(schema)}
     wrong = (found ^ scopes.keys()) | {field for field, scope in scopes.items() if scope not in SCOPES}

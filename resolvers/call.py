@@ -14,6 +14,7 @@ from db.base import ReadSession, Sessions, WriteSession
 from engine.catalogue import Catalogue
 from engine.feed import Feed
 from engine.fleet import Fleet
+from engine.lifecycle import Lifecycle
 from engine.meter import Meter
 from engine.providers.registry import Registry
 from engine.routing import Gate
@@ -69,6 +70,7 @@ class Services:
     keyring: Keyring
     feed: Feed
     fleet: Fleet
+    lifecycle: Lifecycle
     away: Callable[[], Awaitable[Sequence[str]]] = _nothing
     limiter: Limiter = field(default_factory=Limiter)
     passwords: Passwords = field(default_factory=Passwords)

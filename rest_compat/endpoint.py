@@ -38,12 +38,14 @@ _EVENT_STREAM = (
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What an operation is given beside its input. `scheme`: http or https, as the client sees it."""
+    """What an operation is given beside its input. `scheme`: http or https, as the client sees it; `query`: the query string,
+    for the few that read it beside a body."""
 
     call: Call
     path: Mapping[str, str]
     headers: Headers = ()
     scheme: str = "http"
+    query: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,8 @@ class Endpoint:
                 raise refusal
             if found.scope != PUBLIC:
                 require(call, found.scope)
-            ask = Ask(call, body.clean_path(scope["path_params"]), scope["headers"], scope["scheme"])
+            path = body.clean_path(scope["path_params"])
+            ask = Ask(call, path, scope["headers"], scope["scheme"], scope["query_string"])
             value = await _input(found, scope, receive)
             if found.is_watched:
                 await _answer_watched(found, ask, value, receive, send)

@@ -256,6 +256,14 @@ NOTES: Mapping[str, Note] = {
     "GET /v1/models/{id:path}": Note("Read a model; its name may hold slashes"),
     "GET /v1/models/catalogs": Note("List the models with all that is known of them"),
     "GET /v1/models/catalogs/{id:path}": _one("Read all that is known of a model"),
+    "GET /v1/models/loaded": Note("List the models in memory, the one loaded first first"),
+    "GET /v1/models/{id:path}/status": Note("Say whether a model is in memory, and where in the line it stands"),
+    "POST /v1/models/{id:path}/load": Note(
+        "Bring a model into memory: 200 when it is there, 202 while it comes", {"wait": True, "use_fallback": False}
+    ),
+    "POST /v1/models/{id:path}/unload": Note(
+        "Free the memory of a model; one that is busy or pinned is refused", {"force": False}
+    ),
     "GET /v1/models/providers": Note("List who serves models here"),
     "GET /v1/providers": Note("List the providers that can be set up, and which are"),
     "GET /v1/schema": Note("The parameters of a model as a JSON Schema", {"model": "demo"}),

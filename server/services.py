@@ -17,6 +17,7 @@ from engine.feed import Feed
 from engine.fleet import Fleet
 from engine.http import Guard, HttpClient, Timeouts
 from engine.hub import Hub, LocalHub
+from engine.lifecycle import Lifecycle
 from engine.log import EventLog
 from engine.retention import Retention
 from engine.supervisor import Supervisor
@@ -100,6 +101,7 @@ class Process:
             away=self.away,
             meter=self._event_log.meter,
             trace=self._trace,
+            lifecycle=Lifecycle(models),
             limiter=self._limiter,
             allowances=self._allowances,
             catalogue=self._catalogue,
@@ -118,6 +120,7 @@ class Process:
             for door in (self._tool_doors.configured, self._tool_doors.guarded):
                 stack.push_async_callback(door.close)
             stack.push_async_callback(self._toolbox.close)
+            stack.push_async_callback(self.services.lifecycle.close)
             stack.push_async_callback(self.services.keyring.close)
             if self.services.external is not None:
                 stack.push_async_callback(self.services.external.close)
@@ -149,6 +152,7 @@ class Process:
             self._start("retention", self._retention.run())
             self._start("fleet", self.services.fleet.run())
             self._start("tools", self._tools.run())
+            self._start("model lifecycle", self.services.lifecycle.run())
             stack.push_async_callback(self._stop)
             await self._list_models()
             yield

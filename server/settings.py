@@ -86,6 +86,12 @@ class Settings(BaseSettings):
     """Seconds that one statement may take in PostgreSQL before it is given up."""
     models: Annotated[Path | None, _named("LOQUENT_MODELS")] = None
     """Folder of GGUF files that llama.cpp serves on this machine."""
+    models_loaded_max: Annotated[int, Field(ge=1, le=1000), _named("MODELS_LOADED_MAX")] = 1
+    """Models of that folder in memory at once; the one unused for longest makes room."""
+    model_idle_unload: Annotated[float, Field(ge=0, le=30 * 86400), _named("MODEL_IDLE_UNLOAD")] = 0
+    """Seconds without use after which a model leaves the memory; 0 for never (with Ollama: for its own default)."""
+    pinned_models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated), _named("PINNED_MODELS")] = ()
+    """Names of models, separated by commas, that stay in memory once they are there; administrators can change it."""
     model_list: Annotated[tuple[ConfiguredModel, ...], NoDecode, _named("MODEL_LIST")] = ()
     """Models under names of your choice, in LiteLLM's form; stands in the YAML file."""
     mcp_servers: Annotated[dict[ServerName, ConfiguredServer], NoDecode, _named("MCP_SERVERS", "MCPSERVERS")] = {}

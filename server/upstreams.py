@@ -25,13 +25,22 @@ def registry(settings: Settings, http: HttpClient) -> Registry:
     for name in PRESETS:
         opening.open_by_environment(name)
     if settings.models is not None:
-        opening.providers.append(LlamaCppProvider(settings.models, http))
+        idle = settings.model_idle_unload or None
+        opening.providers.append(
+            LlamaCppProvider(settings.models, http, capacity=settings.models_loaded_max, idle=idle)
+        )
     aliases: dict[str, list[Place]] = {}
     for model in settings.model_list:
         aliases.setdefault(model.model_name, []).append(opening.place(model))
     demo = DemoProvider(pace=settings.demo_pace)
     fallbacks = {name: names for entry in settings.fallbacks for name, names in entry.items()}
-    return Registry([*opening.providers, demo], aliases=aliases, fallbacks=fallbacks, default=settings.default_model)
+    return Registry(
+        [*opening.providers, demo],
+        aliases=aliases,
+        fallbacks=fallbacks,
+        default=settings.default_model,
+        pinned=settings.pinned_models,
+    )
 
 
 @dataclass

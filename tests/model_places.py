@@ -10,4 +10,8 @@ NAMES = (
     ("GET /v1/models/catalogs", "provider"),
     ("GET /v1/models/catalogs/{id:path}", "{id:path}"),
     ("GET /v1/models/{id:path}", "{id:path}"),
+    ("GET /v1/models/{id:path}/status", "{id:path}"),
+    ("POST /v1/models/{id:path}/load", "{id:path}"),
+    ("POST /v1/models/{id:path}/load", "fallback_model_id"),
+    ("POST /v1/models/{id:path}/unload", "{id:path}"),
 )

@@ -10,9 +10,11 @@ import anyio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from db.base import Database
+from engine.catalogue import Catalogue
 from engine.feed import Feed
 from engine.fleet import Fleet
 from engine.hub import LocalHub
+from engine.lifecycle import Lifecycle
 from engine.log import EventLog
 from engine.providers.base import Provider
 from engine.providers.demo import DemoProvider
@@ -48,6 +50,8 @@ async def running(
         keyring=Keyring(database, Vault("m" * 32)),
         feed=Feed(database, hub),
         fleet=Fleet(database, hub, supervisor),
+        lifecycle=Lifecycle(registry),
+        catalogue=Catalogue(database, hub, registry),
     )
     await registry.refresh()
     writer = asyncio.create_task(log.run())
@@ -61,4 +65,5 @@ async def running(
         await services.keyring.close()
         writer.cancel()
         await asyncio.gather(writer, return_exceptions=True)
+        await services.lifecycle.close()
         await registry.close()

@@ -59,7 +59,10 @@ class ProviderModel(Base):
 
 
 class CatalogModel(Base):
-    """A public name, and what administrators say of it in place of what its upstreams do. `id` is the name itself."""
+    """A public name, and what administrators say of it in place of what its upstreams do. `id` is the name itself.
+
+    `is_pinned` is whether its model stays in memory, null where the operator's settings say that.
+    """
 
     __tablename__ = "catalog_models"
 
@@ -69,5 +72,6 @@ class CatalogModel(Base):
     fallbacks: Mapped[list[str]] = mapped_column(default=list)
     tags: Mapped[list[str]] = mapped_column(default=list)
     is_changed: Mapped[bool] = mapped_column(default=False)
+    is_pinned: Mapped[bool | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now)

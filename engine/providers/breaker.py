@@ -24,6 +24,7 @@ from engine.providers.base import (
     UpstreamError,
     embed,
 )
+from engine.providers.hosting import Host
 
 _log = structlog.get_logger()
 
@@ -210,6 +211,12 @@ class Guarded:
 
     async def close(self) -> None:
         await self.provider.close()
+
+
+def host_of(provider: Provider) -> Host | None:
+    """What holds the models of this provider in memory, behind its guard too; None where nobody we know of does."""
+    inner = provider.provider if isinstance(provider, Guarded) else provider
+    return inner if isinstance(inner, Host) else None
 
 
 def _is_its_own(error: UpstreamError) -> bool:

@@ -16,6 +16,7 @@ from engine.events import ErrorCode
 from engine.prices import Prices
 from engine.providers.base import ModelInfo, Provider, UpstreamError
 from engine.providers.breaker import Guarded
+from engine.providers.pins import pin
 
 _log = structlog.get_logger()
 
@@ -64,9 +65,11 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class NameTerms:
-    """What administrators say of a public name. `fallbacks` are names to go on with when all its offers fail."""
+    """What administrators say of a public name. `fallbacks` are names to go on with when all its offers fail; `is_pinned` None
+    leaves it to the settings whether it stays in memory."""
 
     is_enabled: bool = True
+    is_pinned: bool | None = None
     fallbacks: Sequence[str] = ()
     tags: Sequence[str] = ()
     changes: Mapping[str, object] = field(default_factory=dict)
@@ -132,10 +135,12 @@ class Registry:
         aliases: Mapping[str, Sequence[Place]] = _NO_ALIASES,
         fallbacks: Mapping[str, Sequence[str]] = MappingProxyType({}),
         default: str | None = None,
+        pinned: Collection[str] = (),
     ) -> None:
         self._configured = list(providers)
         self._added: Sequence[Provider] = ()
         self._known: Mapping[str, ProviderTerms] = {}
+        self._pinned = frozenset(pinned)
         self._aliases = aliases
         self._fallbacks = fallbacks
         # A price that is given for an alias is the model's, also where it is named otherwise.
@@ -250,6 +255,11 @@ class Registry:
         found = {self._availability(offer) for offer in entry.offers}
         return next(one for one in Availability if one in found)
 
+    def is_pinned(self, name: str) -> bool:
+        """Whether the model of this public name shall stay in memory once it is there."""
+        said = self._names[name].is_pinned if name in self._names else None
+        return name in self._pinned if said is None else said
+
     def provider(self, name: str) -> Provider | None:
         """One that is asked."""
         return next((provider for provider in self.providers if provider.name == name), None)
@@ -315,6 +325,11 @@ class Registry:
         ]
         entries.sort(key=lambda entry: entry.provider.name == _DEMO)
         self._entries, self._qualified, self._offers = {entry.name: entry for entry in entries}, qualified, offers
+        self._pin()
+
+    def _pin(self) -> None:
+        offers = (offer for name in filter(self.is_pinned, self._offers) for offer in self._offers[name])
+        pin([*self._configured, *self._added], ((offer.provider.name, offer.model) for offer in offers))
 
     def _offer(self, provider: Provider, name: str, info: ModelInfo, place: Place) -> Offer:
         terms = self._terms.get((provider.name, place.model, name), Terms())

@@ -7,7 +7,8 @@ from enum import Enum
 import strawberry
 from strawberry.scalars import JSON
 
-from graph.relay import Info, Node, given, resolved
+from graph.relay import Info, Node, given, resolved, shaped
+from graph.types.lifecycle import ModelStatus
 from resolvers import catalog, parameters
 
 PREFIX = "model_"
@@ -118,6 +119,10 @@ class Model(Node):
     @resolved("JSON Schema of the parameters that it takes, by which requests are checked too.")
     def parameter_schema(self, info: Info) -> JSON:
         return JSON(parameters.schema(self.entry.bounds))
+
+    @resolved("How it stands in memory; null for whoever may not see that.")
+    async def status(self, info: Info) -> ModelStatus | None:
+        return shaped(ModelStatus.from_status, await info.context.loaders.model_statuses.load(self.name))
 
     @classmethod
     def from_entry(cls, entry: catalog.Model) -> Model:

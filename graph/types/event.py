@@ -17,7 +17,8 @@ from engine import events
 from engine.ring import Batch
 from graph.fanout import Told
 from graph.types.content import ToolCallPart
-from graph.types.generation import Generation, GenerationError, GenerationErrorCode
+from graph.types.failure import GenerationErrorCode
+from graph.types.generation import Generation, GenerationError
 
 _NO_TURN = contextlib.nullcontext()
 

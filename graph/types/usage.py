@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
-from types import MappingProxyType
-from typing import NewType
 
 import strawberry
-from strawberry.types.scalar import ScalarDefinition
 
 from db import models
-from graph.relay import given
+from graph.relay import BigInt, given
 from graph.types.generation import GenerationStatus
 from resolvers import usage
 from resolvers.usage import Dimension, Filter, Report, Sum
-
-# GraphQL's own Int ends at 2^31, which the tokens of a busy year pass.
-BigInt = NewType("BigInt", int)
-SCALARS: Mapping[object, ScalarDefinition] = MappingProxyType(
-    {
-        BigInt: strawberry.scalar(
-            name="BigInt",
-            description="A whole number up to 2^53, written as a JSON number.",
-            specified_by_url="https://www.rfc-editor.org/rfc/rfc8259#section-6",
-            serialize=int,
-        )
-    }
-)
 
 
 @strawberry.enum(description="What usage can be told apart by. Days and months are those of UTC.")

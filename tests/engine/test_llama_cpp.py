@@ -16,7 +16,7 @@ from anyio import fail_after
 
 from engine.events import ErrorCode, TextDelta
 from engine.http import HttpClient
-from engine.providers import llama_cpp as llama_cpp_module
+from engine.providers import llama_process
 from engine.providers.base import ChatRequest, Chunk, UpstreamError
 from engine.providers.llama_cpp import LlamaCppProvider
 
@@ -133,13 +133,14 @@ async def _some(stream: AsyncIterator[Chunk], count: int) -> AsyncIterator[Chunk
             yield await anext(stream)
 
 
-async def test_wait_for_a_model_in_use_is_bounded(local: LlamaCppProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llama_cpp_module, "_BUSY_TIME", 0.05)
+async def test_wait_for_a_model_in_use_is_bounded(folder: Path, http: HttpClient) -> None:
+    local = LlamaCppProvider(folder, http, threads=1, patience=0.05)
     stream = local.stream(ask("one", ignore_eos=True))
     with fail_after(10):
         await anext(stream)
         error = await failure(local, "two")
         await stream.aclose()
+        await local.close()
     assert (error.code, error.is_retryable) == (ErrorCode.UNAVAILABLE, True)
 
 
@@ -182,7 +183,7 @@ async def test_death_that_nobody_has_noticed_yet_costs_no_answer(local: LlamaCpp
 
 
 async def test_load_that_takes_too_long_is_ended(local: LlamaCppProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llama_cpp_module, "_LOAD_TIME", 0)
+    monkeypatch.setattr(llama_process, "_LOAD_TIME", 0)
     assert (await failure(local, "one")).code is ErrorCode.TIMEOUT
     assert engines() == []
 
@@ -202,7 +203,7 @@ async def test_engine_that_does_not_start_is_an_error(
 ) -> None:
     engine = tmp_path / "engine.py"
     engine.write_text(script)
-    monkeypatch.setattr(llama_cpp_module, "_ENGINE", engine)
+    monkeypatch.setattr(llama_process, "_SCRIPT", engine)
     assert (await failure(local, "one")).code is code
 
 
@@ -216,7 +217,7 @@ async def test_engine_that_cannot_be_reached_is_started_once_more_and_not_again(
         f"open({str(starts)!r}, 'a').write('x'); "
         """print('{"address":"http://127.0.0.1:1"}', flush=True); sys.stdin.read()"""
     )
-    monkeypatch.setattr(llama_cpp_module, "_ENGINE", engine)
+    monkeypatch.setattr(llama_process, "_SCRIPT", engine)
     assert (await failure(local, "one")).code is ErrorCode.UNAVAILABLE
     assert starts.read_text() == "xx"
 

@@ -25,6 +25,7 @@ from db.models import AuthSession, Role, User
 from engine.feed import Feed
 from engine.fleet import Fleet
 from engine.hub import LocalHub
+from engine.lifecycle import Lifecycle
 from engine.log import EventLog
 from engine.providers.registry import Registry
 from engine.supervisor import Supervisor
@@ -53,7 +54,7 @@ async def services(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Se
     yield Services(
         database,
         supervisor,
-        Registry([]),
+        registry := Registry([]),
         signer,
         cursors,
         SignIns(database),
@@ -61,6 +62,7 @@ async def services(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Se
         keyring,
         Feed(database, LocalHub()),
         Fleet(database, LocalHub(), supervisor),
+        Lifecycle(registry),
     )
     await database.close()
 

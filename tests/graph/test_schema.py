@@ -24,7 +24,7 @@ from engine import events
 from engine.ownership import OnDisconnect
 from graph.errors import RequestError
 from graph.schema import FIELDS, build_schema, sdl
-from graph.types import account, conversation, generation, options
+from graph.types import account, conversation, failure, generation, options
 from resolvers.access import PUBLIC, READ, WRITE
 from resolvers.call import Services
 from resolvers.caller import Caller
@@ -120,7 +120,7 @@ async def test_resolvers_demand_the_scope_that_a_field_declares(services: Servic
         (conversation.ConversationOrderField, SortKey),
         (generation.GenerationStatus, models.GenerationStatus),
         (generation.FinishReason, events.FinishReason),
-        (generation.GenerationErrorCode, events.ErrorCode),
+        (failure.GenerationErrorCode, events.ErrorCode),
         (generation.UsageProvenance, events.Provenance),
         (options.OnDisconnect, OnDisconnect),
     ],

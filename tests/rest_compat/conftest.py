@@ -21,6 +21,7 @@ from db.models import UsageRecord
 from engine.feed import Feed
 from engine.fleet import Fleet
 from engine.hub import LocalHub
+from engine.lifecycle import Lifecycle
 from engine.log import EventLog
 from engine.providers.base import Provider
 from engine.providers.demo import DemoProvider
@@ -112,8 +113,9 @@ async def running(
     supervisor, sign_ins = Supervisor(log), SignIns(database)
     fleet = Fleet(database, hub, supervisor)
     ready = Readiness()
+    lifecycle = Lifecycle(registry)
     services = Services(
-        database, supervisor, registry, signer, cursors, sign_ins, policy, keyring, feed, fleet, away=ready
+        database, supervisor, registry, signer, cursors, sign_ins, policy, keyring, feed, fleet, lifecycle, away=ready
     )
     # Not through the door that a policy may have closed.
     guest = await identity.guest_login(Call(replace(services, policy=OPEN), None))
