@@ -149,3 +149,10 @@ def _conditions(owner_id: str | None, scope: Scope) -> list[ColumnElement[bool]]
 def _sum(by: Sequence[Dimension], row: RowMapping) -> Sum:
     values = {one: str(row[one])[: _SHOWN.get(one)] if row[one] is not None else None for one in by}
     return Sum(values, **{field.name: row[field.name] for field in fields(Sum) if field.name != "values"})
+
+
+async def by_models(session: ReadSession) -> dict[str, tuple[int, int]]:
+    """How many requests each model has ever had, and what those cost together, in nanos, whose price was known."""
+    cost = cast(func.coalesce(func.sum(UsageRecord.cost_nanos), 0), BigInteger)
+    rows = await session.execute(select(UsageRecord.model, func.count(), cost).group_by(UsageRecord.model))
+    return {model: (count, nanos) for model, count, nanos in rows}

@@ -8,6 +8,7 @@ import strawberry
 
 from db import models
 from graph.fields.activity import ActivityMutations
+from graph.fields.catalogue import ModelMutations
 from graph.fields.edits import EditMutations
 from graph.fields.lifecycle import LifecycleMutations
 from graph.fields.projects import ProjectMutations
@@ -64,6 +65,7 @@ Input: TypeAlias = Annotated[T, strawberry.argument(description="What to do.")]
 @strawberry.type(description="All that can be changed. What the caller can mend is told in the payload's `errors`.")
 class Mutation(
     ActivityMutations,
+    ModelMutations,
     ShareMutations,
     SettingsMutations,
     EditMutations,

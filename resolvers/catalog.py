@@ -11,7 +11,7 @@ from engine.providers.base import ChatMessage
 from engine.providers.presets import PRESETS
 from engine.providers.registry import Availability as Availability
 from engine.providers.registry import Entry, Offer
-from resolvers import parameters
+from resolvers import facts, parameters
 from resolvers.access import ADMIN, READ, clean_text, require
 from resolvers.call import Call
 from resolvers.errors import InvalidInput, ModelDisabled, ModelNotFound, Unavailable
@@ -27,7 +27,8 @@ _SCOPE = "models"
 class Model:
     """A model as users see it. `context_length` and `max_output` in tokens and `created` in Unix seconds, 0 where unknown.
 
-    `provider` is the first of those who serve it, `vendor` what kind of server that is.
+    `provider` is the first of those who serve it, `vendor` what kind of server that is. `category` and the places are
+    administrators' word for where clients show it.
     """
 
     name: str
@@ -46,6 +47,9 @@ class Model:
     fallbacks: Sequence[str] = ()
     is_enabled: bool = True
     is_default: bool = False
+    category: str = ""
+    category_place: int = 0
+    place: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ def models(call: Call, wanted: ModelFilter = EVERYTHING) -> list[Model]:
             raise InvalidInput(f"The capabilities are {', '.join(CAPABILITIES)}", field="capability")
     registry = call.services.registry
     entries = registry.entries() if wanted.is_enabled else registry.switched_off()
-    found = (_model(call, entry, is_enabled=wanted.is_enabled) for entry in entries)
+    found = (described(call, entry, is_enabled=wanted.is_enabled) for entry in entries)
     return [one for one in found if wanted.matches(one)]
 
 
@@ -126,16 +130,16 @@ def model(call: Call, name: str) -> Model | None:
     registry = call.services.registry
     entry = registry.find(name)
     if entry is not None:
-        return _model(call, entry)
+        return described(call, entry)
     if call.caller is None or ADMIN not in call.caller.scopes:
         return None
-    return next((_model(call, one, is_enabled=False) for one in registry.switched_off() if one.name == name), None)
+    return next((described(call, one, is_enabled=False) for one in registry.switched_off() if one.name == name), None)
 
 
 def named(call: Call, name: str) -> Model:
     """Raises ModelNotFound with the nearest names, and Unauthenticated as `models` does."""
     _check_visible(call)
-    return _model(call, choose(call, name))
+    return described(call, choose(call, name))
 
 
 def choose(call: Call, name: str | None) -> Entry:
@@ -196,10 +200,11 @@ def _check_visible(call: Call) -> None:
         require(call, READ)
 
 
-def _model(call: Call, entry: Entry, *, is_enabled: bool = True) -> Model:
+def described(call: Call, entry: Entry, *, is_enabled: bool = True) -> Model:
+    """A model as users see it, or would."""
     registry, info = call.services.registry, entry.info
     terms = registry.known.get(entry.provider.name)
-    default = registry.default
+    default, said = registry.default, entry.offers[0].terms.changes
     return Model(
         name=entry.name,
         display_name=info.display_name or entry.name,
@@ -217,4 +222,7 @@ def _model(call: Call, entry: Entry, *, is_enabled: bool = True) -> Model:
         fallbacks=entry.fallbacks,
         is_enabled=is_enabled,
         is_default=default is not None and default.name == entry.name,
+        category=facts.shown(said, "category"),
+        category_place=facts.number(said, "category_order_number"),
+        place=facts.number(said, "model_order_number") if "model_order_number" in said else None,
     )

@@ -24,8 +24,8 @@ class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
     created: int
     owned_by: str
     model_display_name: str
-    category: str = ""
-    category_order_number: int = 0
+    category: str
+    category_order_number: int
     model_order_number: int
     description: str
     capabilities: Sequence[str]
@@ -199,7 +199,9 @@ def model(found: Model, place: int = 0, provider: tuple[str, str] | None = None)
         created=found.created,
         owned_by=found.provider,
         model_display_name=found.display_name,
-        model_order_number=place,
+        category=found.category,
+        category_order_number=found.category_place,
+        model_order_number=place if found.place is None else found.place,
         description=found.description,
         capabilities=found.capabilities,
         context_length=found.context_length,

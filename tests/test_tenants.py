@@ -183,6 +183,7 @@ DEEP_CURSORS = {
     "AdminQuery.users.after",
     "AdminQuery.auditLog.after",
     "AdminQuery.budgets.after",
+    *model_places.CURSORS,
 }
 # What else a route must be sent to get as far as the id.
 BODIES: Mapping[str, dict[str, object]] = {

@@ -9,6 +9,7 @@ import strawberry
 from strawberry.scalars import JSON
 
 from db import models
+from graph.fields.catalogue import ModelAdministration
 from graph.fields.usage import UsageAdministration
 from graph.relay import After, Connection, First, Info, Node, connection, given, resolved
 from graph.types.account import Role, User
@@ -42,7 +43,7 @@ class AuditRecord(Node):
 
 
 @strawberry.type(description="Administration.")
-class AdminQuery(UsageAdministration):
+class AdminQuery(ModelAdministration, UsageAdministration):
     @resolved("All users, the newest first.")
     async def users(
         self,
