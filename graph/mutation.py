@@ -14,6 +14,7 @@ from graph.fields.lifecycle import LifecycleMutations
 from graph.fields.projects import ProjectMutations
 from graph.fields.settings import SettingsMutations
 from graph.fields.shares import ShareMutations
+from graph.fields.tools import ToolMutations
 from graph.fields.usage import BudgetMutations
 from graph.relay import Edge, Info, given, resolved, shaped
 from graph.types.account import (
@@ -72,6 +73,7 @@ class Mutation(
     ProjectMutations,
     BudgetMutations,
     LifecycleMutations,
+    ToolMutations,
 ):
     @resolved("Signs in as a new guest.")
     @mendable(AuthPayload)

@@ -15,6 +15,7 @@ from graph.fields.models import ModelFields
 from graph.fields.projects import ProjectFields
 from graph.fields.search import SearchFields
 from graph.fields.shares import ShareFields
+from graph.fields.tools import ToolFields
 from graph.fields.usage import UsageFields
 from graph.relay import (
     After,
@@ -48,7 +49,8 @@ from graph.types.key import ApiKey, ProviderKey
 from graph.types.project import Project
 from graph.types.server import RateLimit, ServerInfo
 from graph.types.share import Share
-from resolvers import accounts, catalog, conversations, health, identity
+from graph.types.tool import Tool
+from resolvers import accounts, catalog, conversations, health, identity, tools
 from resolvers.access import READ, require
 from resolvers.errors import InvalidInput
 from resolvers.paging import Window
@@ -59,7 +61,15 @@ NEWEST = ConversationOrder(field=ConversationOrderField.UPDATED_AT, direction=Or
 
 @strawberry.type(description="All that can be read.")
 class Query(
-    SearchFields, ExportFields, ShareFields, BranchFields, ProjectFields, UsageFields, ModelFields, LifecycleFields
+    SearchFields,
+    ExportFields,
+    ShareFields,
+    BranchFields,
+    ProjectFields,
+    UsageFields,
+    ModelFields,
+    LifecycleFields,
+    ToolFields,
 ):
     @resolved("The user who is signed in; null when nobody is.")
     async def viewer(self, info: Info) -> User | None:
@@ -149,6 +159,8 @@ async def _node(context: Context, id: str) -> Node | None:  # noqa: C901 - one l
             return shaped(ApiKey.from_row, await loaders.api_keys.load(id))
         case "shr":
             return shaped(Share.from_row, await loaders.shares.load(id))
+        case "tool":
+            return shaped(Tool.from_known, tools.offered_tool(context.call, id))
         case "pkey":
             return shaped(ProviderKey.from_row, await loaders.provider_keys.load(id))
         case "model":

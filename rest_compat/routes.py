@@ -39,6 +39,7 @@ from rest_compat import (
     settings,
     shares,
     text_routes,
+    tool_routes,
     usage,
     users,
 )
@@ -205,6 +206,7 @@ OPERATIONS = (
     ),
     *model_routes.OPERATIONS,
     *text_routes.OPERATIONS,
+    *tool_routes.OPERATIONS,
     bare("POST", "/auth/guest-login", PUBLIC, auth.guest_login, response=SignIn),
     operation("POST", "/auth/refresh", PUBLIC, auth.refresh, request=RefreshRequest, response=Renewed),
     operation("POST", "/auth/refresh-token", PUBLIC, auth.refresh, request=RefreshRequest, response=Renewed),

@@ -151,6 +151,7 @@ class Process:
             await self.services.fleet.open()
             self._start("retention", self._retention.run())
             self._start("fleet", self.services.fleet.run())
+            await self._tools.read()
             self._start("tools", self._tools.run())
             self._start("model lifecycle", self.services.lifecycle.run())
             stack.push_async_callback(self._stop)

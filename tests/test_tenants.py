@@ -24,7 +24,7 @@ import pytest
 from db.base import new_id
 from db.models import Role
 from rest_compat.routes import OPERATIONS
-from tests import conversation_places, documents, model_places
+from tests import conversation_places, documents, model_places, tool_places
 from tests.graph.conftest import Peer, peer
 from tests.house import House, house
 
@@ -86,6 +86,7 @@ SAMPLES: Mapping[Place, tuple[str, ...]] = {
     ("GET /v1/events", "conversation_id"): EVERYTHING,
     ("GET /v1/events", "after"): ("feed_cursor",),
     **dict.fromkeys(model_places.NAMES, NOBODYS),
+    **dict.fromkeys(tool_places.NAMES, NOBODYS),
     ("Query.shares", "after"): ("share_cursor",),
     ("Mutation.shareConversation", "input.conversationId"): EVERYTHING,
     ("Mutation.shareConversation", "input.itemId"): EVERYTHING,
@@ -184,6 +185,7 @@ DEEP_CURSORS = {
     "AdminQuery.auditLog.after",
     "AdminQuery.budgets.after",
     *model_places.CURSORS,
+    "AdminQuery.tools.after",
 }
 # What else a route must be sent to get as far as the id.
 BODIES: Mapping[str, dict[str, object]] = {

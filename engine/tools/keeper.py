@@ -16,7 +16,7 @@ import structlog
 from db import tools
 from db.base import Sessions, StorageError
 from db.models import ToolRecord, ToolServer
-from engine.http import HttpClient
+from engine.http import HttpClient, origin
 from engine.hub import Hub
 from engine.tools import records
 from engine.tools.box import BUILT_IN, Box, Entry, Run, built_in
@@ -53,6 +53,10 @@ class Standing:
     state: ServerState
     problem: str = ""
 
+    @property
+    def is_within_reach(self) -> bool:
+        return self.state is ServerState.AVAILABLE
+
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
@@ -84,20 +88,16 @@ class ToolKeeper:
         self._stored: dict[str, Sequence[Offer]] = {}
         self._found = tools.Everything([], [])
         self._reading = asyncio.Lock()
-        self._is_running = False
+        self._is_running = self._is_prepared = False
 
     async def run(self) -> None:
         """Runs until cancelled, and ends all servers that are processes of ours. The database may go away meanwhile."""
-        is_prepared = False
         self._is_running = True
         try:
             with self._hub.watch(tools.TOPIC) as watch:
                 while True:
                     heard = watch.number
                     try:
-                        if not is_prepared:
-                            await self._prepare()
-                            is_prepared = True
                         await self.read()
                     except StorageError as error:
                         _log.warning("tools not kept", error=str(error))
@@ -111,6 +111,9 @@ class ToolKeeper:
     async def read(self) -> None:
         """Stores what is new and takes over what the database says. Raises StorageError."""
         async with self._reading:
+            if not self._is_prepared:
+                await self._prepare()
+                self._is_prepared = True
             await self._store()
             async with self._database.read() as session:
                 found = await tools.everything(session)
@@ -127,7 +130,17 @@ class ToolKeeper:
 
     def servers(self) -> list[Standing]:
         """All, in the order of their making."""
-        return [self._standing(row) for row in self._found.servers]
+        return [self.standing(row) for row in self._found.servers]
+
+    def standing(self, row: ToolServer) -> Standing:
+        if not row.is_enabled:
+            return Standing(row, ServerState.DISABLED)
+        if row.name == BUILT_IN:
+            return Standing(row, ServerState.AVAILABLE)
+        kept = self._kept.get(row.id)
+        if kept is None:
+            return Standing(row, ServerState.UNAVAILABLE, self._problems.get(row.id, ""))
+        return Standing(row, kept.connection.state, kept.connection.problem)
 
     def records(self) -> Sequence[ToolRecord]:
         """All tools that were ever offered by a server that is still there, in the order of their finding."""
@@ -150,7 +163,9 @@ class ToolKeeper:
         servers = [{"name": BUILT_IN, "transport": "built_in", "url": "", "tags": []}]
         for spec in self._specs.values():
             transport = "stdio" if spec.command else "http"
-            servers.append({"name": spec.name, "transport": transport, "url": spec.url, "tags": list(spec.tags)})
+            servers.append(
+                {"name": spec.name, "transport": transport, "url": origin(spec.url), "tags": list(spec.tags)}
+            )
         async with self._database.write() as session:
             await tools.put_servers(session, servers)
             row = await tools.server_named(session, BUILT_IN)
@@ -246,16 +261,6 @@ class ToolKeeper:
                 await tools.reseal(session, row.id, row.ciphertext, new)
         found = msgspec.json.decode(secret.reveal(), type=dict[str, str])
         return {name: Secret(value) for name, value in found.items()}
-
-    def _standing(self, row: ToolServer) -> Standing:
-        if not row.is_enabled:
-            return Standing(row, ServerState.DISABLED)
-        if row.name == BUILT_IN:
-            return Standing(row, ServerState.AVAILABLE)
-        kept = self._kept.get(row.id)
-        if kept is None:
-            return Standing(row, ServerState.UNAVAILABLE, self._problems.get(row.id, ""))
-        return Standing(row, kept.connection.state, kept.connection.problem)
 
     def _fill(self) -> None:
         own = {entry.tool.id: entry for entry in built_in()}

@@ -20,6 +20,11 @@ def folded(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", plain).split())
 
 
+def is_findable(word: str) -> bool:
+    """Whether there is anything in it to look for."""
+    return bool(folded(word.removeprefix(_FLAG)))
+
+
 def first_found(words: Sequence[str], value: object) -> str | None:
     """The first of the words that stands anywhere in a JSON value: in a text, in a name, or across the parts of a list."""
     if not words:
