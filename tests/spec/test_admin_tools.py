@@ -37,14 +37,13 @@ def admin_token(base: str) -> str:
     login = requests.post(f"{base}/v1/users/login", json=ACCOUNT, timeout=10)
     token: str = login.json()["token"]
     # Servers of tools are asked behind the start; asked once more, the answer waits for them.
-    servers = "{ admin { toolServers { id name state } } }"
+    found = _asked(base, token, "{ admin { toolServers { id name } } }", {})["admin"]["toolServers"]
+    ids = {server["name"]: server["id"] for server in found}
     refresh = "mutation($id: ID!) { refreshToolServer(input: {id: $id}) { toolServer { state } } }"
     for _ in range(10):
-        found = _asked(base, token, servers, {})["admin"]["toolServers"]
-        (house,) = [server for server in found if server["name"] == "house"]
-        if house["state"] == "AVAILABLE":
+        answer = _asked(base, token, refresh, {"id": ids["house"]})
+        if answer["refreshToolServer"]["toolServer"]["state"] == "AVAILABLE":
             break
-        _asked(base, token, refresh, {"id": house["id"]})
     return token
 
 
