@@ -125,6 +125,7 @@ class ToolPatch(msgspec.Struct, frozen=True):
 
 
 async def list_offered(ask: Ask) -> Reply:
+    """List the tools that models may be offered."""
     found = [_tool(one) for one in tools.offered(ask.call)]
     return Reply(
         msgspec.json.encode(
@@ -134,6 +135,7 @@ async def list_offered(ask: Ask) -> Reply:
 
 
 async def get_offered(ask: Ask) -> Reply:
+    """Tell of a tool that models may be offered, by its name or id."""
     found = tools.offered_tool(ask.call, ask.path["tool_key"])
     if found is None:
         raise NotFound("tool", ask.path["tool_key"])
@@ -141,6 +143,7 @@ async def get_offered(ask: Ask) -> Reply:
 
 
 async def list_all(ask: Ask, asked: ToolQuery) -> Reply:
+    """List all tools that servers have."""
     if asked.limit is not None and not 1 <= asked.limit <= LARGEST_SIZE:
         raise InvalidInput(f"limit must be between 1 and {LARGEST_SIZE}", field="limit")
     if asked.offset < 0:
@@ -158,10 +161,12 @@ async def list_all(ask: Ask, asked: ToolQuery) -> Reply:
 
 
 async def get(ask: Ask) -> Reply:
+    """Tell of a tool and what was decided about it, by its name or id."""
     return Reply(shapes.merged(_managed(tools.managed(ask.call, ask.path["tool_id"]))))
 
 
 async def update(ask: Ask, asked: ToolPatch) -> Reply:
+    """Decide about a tool: whether it is on, what is kept from it, what needs leave."""
     return Reply(shapes.merged(_managed(await tools.change(ask.call, ask.path["tool_id"], asked.change()))))
 
 
