@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: serve test lint types format format-check check assets lock schema settings migration bench faults test-faults fuzz topology bench-subscriptions soak-export clean
+.PHONY: serve test lint types format format-check check assets lock schema schema-check settings migration bench faults test-faults fuzz topology bench-subscriptions soak-export clean
 
 serve: $(VENV)/runtime.stamp
 	@$(BIN)/loquent serve $(ARGS)
@@ -57,6 +57,10 @@ lock: $(VENV)/lock.stamp
 schema: $(VENV)/runtime.stamp
 	$(BIN)/loquent schema > schema.graphql.new
 	mv schema.graphql.new schema.graphql
+
+# What would break the clients of the last release; a release copies schema.graphql to schema.released.graphql
+schema-check: $(VENV)/runtime.stamp
+	$(BIN)/loquent schema --check schema.released.graphql
 
 # docs/settings.md from server/settings.py
 settings: $(VENV)/runtime.stamp
