@@ -10,6 +10,7 @@ import structlog
 
 from db import accounts, budgets, generations, idempotency, workers
 from db.base import Sessions, StorageError, now
+from engine.media import Media
 
 _log = structlog.get_logger()
 
@@ -23,8 +24,9 @@ UNHEARD = timedelta(hours=1)
 class Retention:
     """`events` is how long the events of a generation are kept after its end; what it said is kept with the generation."""
 
-    def __init__(self, database: Sessions, *, events: timedelta) -> None:
+    def __init__(self, database: Sessions, *, events: timedelta, media: Media | None = None) -> None:
         self._database = database
+        self._media = media
         self._events = events
 
     async def run(self) -> None:
@@ -48,6 +50,8 @@ class Retention:
             await budgets.prune(session, moment)
         while await self._prune_keys(moment):
             pass
+        if self._media is not None:
+            await self._media.sweep()
 
     async def _prune_keys(self, moment: datetime) -> int:
         async with self._database.write() as session:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -15,6 +15,7 @@ from engine.events import ErrorCode, FinishReason, ReasoningDelta, TextDelta, Us
 from engine.prices import Prices
 from engine.providers import texts
 from engine.providers.base import (
+    ChatMessage,
     ChatRequest,
     Chunk,
     Credential,
@@ -36,6 +37,9 @@ MOST_CANDIDATES = 6
 _CALLERS_FAULT = frozenset({ErrorCode.INVALID_REQUEST})
 # With this only another model can help.
 _MODELS_FAULT = frozenset({ErrorCode.CONTEXT_LENGTH_EXCEEDED})
+
+
+Placed = Callable[[Sequence[ChatMessage]], Awaitable[Sequence[ChatMessage]]]
 
 
 class Gate(Protocol):
@@ -63,10 +67,14 @@ class Candidate:
 
 
 class Route:
-    """A provider for one run: it asks the candidates in their order. `chosen` is the one that answers, or was asked last."""
+    """A provider for one run: it asks the candidates in their order. `chosen` is the one that answers, or was asked last.
 
-    def __init__(self, candidates: Sequence[Candidate]) -> None:
+    `placed` puts the files that messages name into them.
+    """
+
+    def __init__(self, candidates: Sequence[Candidate], placed: Placed | None = None) -> None:
         self._candidates = candidates[:MOST_CANDIDATES]
+        self._placed = placed
         self.chosen = self._candidates[0]
         self.failure: UpstreamError | None = None
         """Why the candidate before the chosen one could not answer."""
@@ -89,6 +97,7 @@ class Route:
         return [candidate.offer.info for candidate in self._candidates]
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
+        request = await self._complete(request)
         for number, candidate in enumerate(self._candidates, 1):
             self.chosen = candidate
             has_begun = False
@@ -118,6 +127,12 @@ class Route:
         if candidate.gate is None or not is_limited or candidate.credential is not None:
             return answer
         return _counted(answer, asked, candidate.offer, candidate.gate)
+
+    async def _complete(self, request: ChatRequest) -> ChatRequest:
+        if self._placed is None:
+            return request
+        messages = await self._placed(request.messages)
+        return request if messages is request.messages else replace(request, messages=messages)
 
     def _answer(self, candidate: Candidate, asked: ChatRequest) -> AsyncGenerator[Chunk]:
         return candidate.offer.provider.stream(asked)

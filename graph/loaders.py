@@ -8,7 +8,7 @@ from typing import TypeAlias, TypeVar
 
 from strawberry.dataloader import DataLoader
 
-from db.models import ApiKey, Conversation, Generation, Item, Project, ProviderKey, Share
+from db.models import ApiKey, Conversation, Generation, Item, Media, Project, ProviderKey, Share
 from resolvers import (
     api_keys,
     branches,
@@ -17,6 +17,7 @@ from resolvers import (
     generations,
     items,
     lifecycle,
+    media,
     projects,
     provider_keys,
     settings,
@@ -74,6 +75,10 @@ class Loaders:
     @cached_property
     def items(self) -> DataLoader[str, Item | None]:
         return loader(partial(items.by_ids, self._call))
+
+    @cached_property
+    def media(self) -> DataLoader[str, Media | None]:
+        return loader(partial(media.by_ids, self._call))
 
     @cached_property
     def generations(self) -> DataLoader[str, Generation | None]:

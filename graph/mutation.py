@@ -10,7 +10,9 @@ from db import models
 from graph.fields.activity import ActivityMutations
 from graph.fields.catalogue import ModelMutations
 from graph.fields.edits import EditMutations
+from graph.fields.embeddings import EmbeddingMutations
 from graph.fields.lifecycle import LifecycleMutations
+from graph.fields.media import MediaMutations
 from graph.fields.projects import ProjectMutations
 from graph.fields.settings import SettingsMutations
 from graph.fields.shares import ShareMutations
@@ -74,6 +76,8 @@ class Mutation(
     BudgetMutations,
     LifecycleMutations,
     ToolMutations,
+    MediaMutations,
+    EmbeddingMutations,
 ):
     @resolved("Signs in as a new guest.")
     @mendable(AuthPayload)

@@ -11,6 +11,7 @@ from graph.context import Context
 from graph.fields.edits import BranchFields
 from graph.fields.export import ExportFields
 from graph.fields.lifecycle import LifecycleFields
+from graph.fields.media import MediaFields
 from graph.fields.models import ModelFields
 from graph.fields.projects import ProjectFields
 from graph.fields.search import SearchFields
@@ -46,6 +47,7 @@ from graph.types.conversation import (
 )
 from graph.types.generation import Generation
 from graph.types.key import ApiKey, ProviderKey
+from graph.types.media import Media
 from graph.types.project import Project
 from graph.types.server import RateLimit, ServerInfo
 from graph.types.share import Share
@@ -70,6 +72,7 @@ class Query(
     ModelFields,
     LifecycleFields,
     ToolFields,
+    MediaFields,
 ):
     @resolved("The user who is signed in; null when nobody is.")
     async def viewer(self, info: Info) -> User | None:
@@ -161,6 +164,8 @@ async def _node(context: Context, id: str) -> Node | None:  # noqa: C901 - one l
             return shaped(Share.from_row, await loaders.shares.load(id))
         case "tool":
             return shaped(Tool.from_known, tools.offered_tool(context.call, id))
+        case "jan":
+            return shaped(Media.from_row, await loaders.media.load(id))
         case "pkey":
             return shaped(ProviderKey.from_row, await loaders.provider_keys.load(id))
         case "model":

@@ -15,6 +15,7 @@ from engine.catalogue import Catalogue
 from engine.feed import Feed
 from engine.fleet import Fleet
 from engine.lifecycle import Lifecycle
+from engine.media import Media
 from engine.meter import Meter
 from engine.providers.registry import Registry
 from engine.routing import Gate
@@ -78,6 +79,7 @@ class Services:
     views: Views = field(default_factory=Views)
     turns: Turns = field(default_factory=Turns)
     titler: Titler | None = None
+    media: Media | None = None
     toolbox: Toolbox = field(default_factory=Box)
     tools: ToolKeeper | None = None
     spent: Spent = field(default_factory=Spent)

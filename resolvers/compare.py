@@ -12,7 +12,7 @@ from db import branches, conversations, feed, items, search
 from db.base import now
 from db.models import Conversation, Generation, Item
 from engine.events import GenerationEvent
-from resolvers import generations, replies, runs, titles
+from resolvers import generations, media, replies, runs, titles
 from resolvers.access import WRITE, require
 from resolvers.branches import free_name
 from resolvers.call import Call
@@ -60,6 +60,7 @@ async def _start(
     call: Call, conversation_id: str, new: NewItem, models: Sequence[str], options: Options, effect: Effect
 ) -> Compared:
     caller = require(call, WRITE)
+    await media.check_parts(call, new.parts)
     plans = [await replies.plan(call, caller, replace(options, model=model)) for model in models]
     item, moment = new.row(), now()
     with contextlib.ExitStack() as stack:

@@ -15,7 +15,7 @@ from db.base import WriteSession, now
 from db.branches import Line
 from db.models import Conversation, Generation, Item
 from engine.events import ErrorCode, Failure
-from resolvers import replies, runs
+from resolvers import media, replies, runs
 from resolvers.access import WRITE, require
 from resolvers.branches import Swapped, swap
 from resolvers.call import Call
@@ -57,6 +57,7 @@ async def edit(
     Raises NotFound, ModelNotFound, InvalidInput, RateLimited.
     """
     require(call, WRITE)
+    await media.check_parts(call, parts)
     asked = (id, _Wanted(stored(parts), is_plain), options)
     return await once(
         call, "edit_message", asked, partial(_edit, call, conversation_id, *asked), partial(_recall, call)

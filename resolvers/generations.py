@@ -16,7 +16,7 @@ from engine.ownership import OnDisconnect as OnDisconnect
 from engine.providers.base import ChatMessage, ChatRequest
 from engine.ring import Batch
 from engine.supervisor import CANCEL_WAIT
-from resolvers import catalog, completions, replies, routing, runs, settings, titles, toolsets
+from resolvers import catalog, completions, media, replies, routing, runs, settings, titles, toolsets
 from resolvers.access import READ, WRITE, require
 from resolvers.call import Call
 from resolvers.completions import Completion as Completion
@@ -57,6 +57,7 @@ async def _send(call: Call, conversation_id: str, new: NewItem, options: Options
     caller = require(call, WRITE)
     plan = await replies.plan(call, caller, options) if options is not None else None
     item, moment, reply = new.row(), now(), None
+    await media.check_parts(call, new.parts)
     with contextlib.ExitStack() as stack:
         async with effect.write() as session:
             places = stack.enter_context(replies.places(call, caller, int(plan is not None)))
@@ -105,6 +106,7 @@ async def generate(call: Call, new: NewItem, options: Options) -> Generation:
 
 
 async def _generate(call: Call, new: NewItem, options: Options, effect: Effect) -> Generation:
+    await media.check_parts(call, new.parts)
     plan = await replies.plan(call, require(call, WRITE), options)
     return await _run_alone(call, plan, [*plan.manner.messages, *prompt.messages([new.row()])], effect)
 
@@ -156,6 +158,7 @@ async def complete(
     checked = check_messages(messages)
     check_parameters(parameters, bounds(entry))
     catalog.check_length(call, entry, checked)
+    await media.check(call, checked)
     route = await routing.route(call, caller, entry)
     request = ChatRequest(entry.name, checked, parameters, is_streamed=is_streamed, wants_raw=is_tapped)
     return await completions.start(call, entry, route, request)
@@ -178,6 +181,7 @@ async def _complete(
     checked = check_messages(messages)
     ownership = OnDisconnect.CANCEL if call.idempotency_key is None else OnDisconnect.CANCEL_AFTER
     options = Options(model, parameters, ownership, KEYED_GRACE)
+    await media.check(call, checked)
     plan = await replies.plan(call, require(call, WRITE), options)
     return await _run_alone(call, plan, checked, effect)
 

@@ -12,7 +12,7 @@ from db.base import ReadSession, WriteSession, now
 from db.branches import Line
 from db.models import TOOL_CALL, Conversation, Item, ItemStatus
 from engine import prompt
-from resolvers import titles
+from resolvers import media, titles
 from resolvers.access import READ, WRITE, clean_text, require
 from resolvers.call import Call
 from resolvers.caller import Caller
@@ -38,6 +38,7 @@ async def add(call: Call, conversation_id: str, new: Sequence[NewItem]) -> list[
 async def _add(call: Call, conversation_id: str, new: Sequence[NewItem], effect: Effect) -> list[Item]:
     caller = require(call, WRITE)
     rows = [item.row() for item in new]
+    await media.check_parts(call, [part for item in new for part in item.parts])
     async with effect.write() as session:
         conversation = await conversations.touch(session, conversation_id, caller.user_id, now())
         if conversation is None:
@@ -134,6 +135,7 @@ async def rewrite(
     """
     caller = require(call, WRITE)
     content, moment = stored(parts), now()
+    await media.check_parts(call, parts)
     async with call.write() as session:
         conversation, item = await opened(session, caller, id, conversation_id, moment)
         check_message(item)

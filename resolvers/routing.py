@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from engine.providers.base import Credential
 from engine.providers.registry import Entry
 from engine.routing import Candidate, Route, in_turn
@@ -12,7 +14,8 @@ from resolvers.caller import Caller
 
 async def route(call: Call, caller: Caller, entry: Entry) -> Route:
     """Raises what `candidates` does."""
-    return Route(await candidates(call, caller, entry))
+    media = call.services.media
+    return Route(await candidates(call, caller, entry), partial(media.placed, caller.user_id) if media else None)
 
 
 async def candidates(call: Call, caller: Caller, entry: Entry) -> list[Candidate]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 Input = TypeVar("Input")
 
 _NO_CONTENT = 204
+_HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
 # How long a client that is cut off may take to read that.
 FAREWELL_SECONDS = 1.0
 _EVENT_STREAM = (
@@ -46,6 +48,12 @@ class Ask:
     headers: Headers = ()
     scheme: str = "http"
     query: bytes = b""
+
+    @property
+    def base(self) -> str:
+        """Where the client has found this server; empty, so that links are relative, when it does not say."""
+        host = next((value.decode("latin-1") for name, value in self.headers if name == b"host"), "")
+        return f"{self.scheme}://{host}" if _HOST.fullmatch(host) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,7 @@ class Operation:
     `bytes` is the body itself, as it comes. `is_watched`: takes so long that its client may leave meanwhile, which ends it. `is_counted`: counts against the
     limits of its caller. What is not counted is for strangers: probes of health, who must always get an answer. `says` is the
     docstring of the handler, which the reference shows where it has no words of its own.
+    `has_plain_errors`: where its older clients read `error` as a text.
     """
 
     method: str
@@ -101,6 +110,7 @@ class Operation:
     is_watched: bool
     is_counted: bool = True
     says: str = ""
+    has_plain_errors: bool = False
 
     def __post_init__(self) -> None:
         if self.scope not in SCOPES:
@@ -197,7 +207,7 @@ class Endpoint:
         except (PublicError, StorageError) as error:
             if isinstance(error, StorageError):
                 _log.warning("storage unavailable", request_id=request_id, path=found.path, exc_info=error)
-            await _refuse(send, problem(error), request_id)
+            await _refuse(send, problem(error), request_id, is_plain=found.has_plain_errors)
 
     async def _admit(
         self, found: Operation, scope: Scope, request_id: str
@@ -309,5 +319,6 @@ async def _reply(send: Send, reply: Reply) -> None:
     await send({"type": "http.response.body", "body": reply.content})
 
 
-async def _refuse(send: Send, wrong: Problem, request_id: str) -> None:
-    await _reply(send, Reply(wrong.body(request_id), wrong.status, wrong.all_headers()))
+async def _refuse(send: Send, wrong: Problem, request_id: str, *, is_plain: bool = False) -> None:
+    content = wrong.plain_body(request_id) if is_plain else wrong.body(request_id)
+    await _reply(send, Reply(content, wrong.status, wrong.all_headers()))

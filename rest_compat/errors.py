@@ -71,6 +71,15 @@ class ErrorAnswer(msgspec.Struct, frozen=True):
     detail: ErrorDetail
 
 
+class PlainErrorAnswer(msgspec.Struct, frozen=True):
+    """For clients that read `error` as a text."""
+
+    error: str
+    message: str
+    code: str
+    request_id: str
+
+
 class ErrorEvent(msgspec.Struct, frozen=True):
     """What a stream says when it fails after its beginning."""
 
@@ -96,6 +105,9 @@ class Problem:
     def body(self, request_id: str) -> bytes:
         detail = ErrorDetail(self.code, self.message)
         return msgspec.json.encode(ErrorAnswer(self.error(), self.message, self.code, request_id, detail))
+
+    def plain_body(self, request_id: str) -> bytes:
+        return msgspec.json.encode(PlainErrorAnswer(self.message, self.message, self.code, request_id))
 
     def all_headers(self) -> list[tuple[bytes, bytes]]:
         if self.retry_after is None:

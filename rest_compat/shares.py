@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import AsyncGenerator
 from typing import Literal
 
@@ -22,7 +21,6 @@ from rest_compat.shared import PublicShare, PublicSnapshot, public_item, sight
 from rest_compat.versions import deleted
 
 PUBLIC_PATH = "/v1/public/shares/"
-_HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
 _SILENCE = b":\n\n"
 # Links are secrets that may be taken back at any moment.
 _PRIVATE = ((b"cache-control", b"no-store"), (b"x-robots-tag", b"noindex"), (b"vary", b"accept"))
@@ -231,7 +229,7 @@ def _list(entries: list[ShareObject], *, has_more: bool, total: int) -> Reply:
 
 
 def _share(ask: Ask, row: Share) -> ShareObject:
-    base = _base(ask)
+    base = ask.base
     return ShareObject(
         id=row.id,
         slug=row.slug,
@@ -254,9 +252,3 @@ def _share(ask: Ask, row: Share) -> ShareObject:
         created_at=int(row.created_at.timestamp()),
         updated_at=int(row.updated_at.timestamp()),
     )
-
-
-def _base(ask: Ask) -> str:
-    """Where the client has found this server; empty, so that links are relative, when it does not say."""
-    host = next((value.decode("latin-1") for name, value in ask.headers if name == b"host"), "")
-    return f"{ask.scheme}://{host}" if _HOST.fullmatch(host) else ""

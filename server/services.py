@@ -19,6 +19,7 @@ from engine.http import Guard, HttpClient, Timeouts
 from engine.hub import Hub, LocalHub
 from engine.lifecycle import Lifecycle
 from engine.log import EventLog
+from engine.media import Limits, Media
 from engine.retention import Retention
 from engine.supervisor import Supervisor
 from engine.tools.box import Box
@@ -50,6 +51,7 @@ _log = structlog.get_logger()
 
 KEY_FILE = "signing-key.pem"
 MASTER_FILE = "master-key"
+MEDIA_FOLDER = "media"
 MODELS_WAIT = 0.5
 FLUSH_WAIT = 5.0
 TOOL_SILENCE = 3600.0
@@ -71,7 +73,8 @@ class Process:
         self._event_log = EventLog(Lanes(self._database, reserved), self._hub)
         self._limiter = _limiter(settings)
         self._allowances = Allowances(self._limiter)
-        self._retention = Retention(self._database, events=timedelta(hours=settings.events_kept))
+        self._media = _media(settings, self._database, self._http)
+        self._retention = Retention(self._database, events=timedelta(hours=settings.events_kept), media=self._media)
         self._tasks: list[asyncio.Task[None]] = []
         self.goodbyes: list[Callable[[], Awaitable[None]]] = []
         signer = TokenSigner.from_file(settings.data / KEY_FILE)
@@ -87,6 +90,7 @@ class Process:
             supervisor=supervisor,
             registry=models,
             titler=self._titler,
+            media=self._media,
             toolbox=self._toolbox,
             tools=self._tools,
             signer=signer,
@@ -114,6 +118,7 @@ class Process:
             stack.callback(self._trace.close)
             stack.push_async_callback(self._database.close)
             stack.push_async_callback(self._http.close)
+            stack.push_async_callback(self._media.close)
             stack.push_async_callback(self._limiter.close)
             stack.push_async_callback(self._allowances.close)
             stack.push_async_callback(self.services.registry.close)
@@ -284,6 +289,19 @@ def _tool_doors(trace: Trace) -> Doors:
     return Doors(
         HttpClient(timeouts, connections_per_host=0, trace=trace),
         HttpClient(timeouts, connections_per_host=0, guard=guard),
+    )
+
+
+def _media(settings: Settings, database: Database, http: HttpClient) -> Media:
+    return Media(
+        database,
+        settings.data / MEDIA_FOLDER,
+        http,
+        # For addresses that users name.
+        HttpClient(Timeouts(connect=5.0, first_byte=10.0, idle=10.0), guard=Guard()),
+        limits=Limits(settings.media_limit, settings.media_quota),
+        resolve_url=settings.media_resolve_url,
+        resolve_seconds=settings.media_resolve_timeout,
     )
 
 

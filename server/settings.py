@@ -49,6 +49,13 @@ def _a_minute(value: object) -> object:
     return value.removesuffix("/minute") if isinstance(value, str) else value
 
 
+def _seconds(value: object) -> object:
+    """From what others write with a unit: 500ms, 5s, 1m."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m)", value.strip()) if isinstance(value, str) else None
+    return float(found[1]) * _UNITS[found[2]] if found is not None else value
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 _ADDRESS = Field(pattern="^https?://[^/]")
 # 0 stands for no limit.
 _COUNT = Field(ge=0, le=1_000_000_000)
@@ -218,6 +225,16 @@ class Settings(BaseSettings):
         bool, _named("OTEL_CAPTURE_CONTENT", "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT")
     ] = False
     """Whether what people ask and models say is put into traces."""
+    media_resolve_url: Annotated[str | None, _ADDRESS, _named("MEDIA_RESOLVE_URL")] = None
+    """Who is asked for media ids that this server does not know, such as http://media-api:8285/v1/media/resolve."""
+    media_resolve_timeout: Annotated[
+        float, BeforeValidator(_seconds), Field(gt=0, le=300), _named("MEDIA_RESOLVE_TIMEOUT")
+    ] = 5.0
+    """How long it may take: seconds, or with a unit such as 500ms, 5s or 1m."""
+    media_limit: Annotated[int, Field(ge=1024, le=1 << 30), _named("MEDIA_LIMIT")] = 20 * 1024 * 1024
+    """Bytes that a file brought for messages may have."""
+    media_quota: Annotated[int, Field(ge=1024), _named("MEDIA_QUOTA")] = 500 * 1024 * 1024
+    """Bytes that all files of a person may have."""
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated), _named("CORS_ORIGINS")] = ()
     """Pages of other origins that may call, separated by commas; * for all."""
     body_limit: Annotated[int, Field(ge=1024), _named("BODY_LIMIT")] = 10 * 1024 * 1024

@@ -24,7 +24,7 @@ import pytest
 from db.base import new_id
 from db.models import Role
 from rest_compat.routes import OPERATIONS
-from tests import conversation_places, documents, model_places, tool_places
+from tests import conversation_places, documents, media_places, model_places, tool_places
 from tests.graph.conftest import Peer, peer
 from tests.house import House, house
 
@@ -172,6 +172,7 @@ SAMPLES: Mapping[Place, tuple[str, ...]] = {
         for place, kinds in conversation_places.OWNERS.items()
     },
     **dict.fromkeys(conversation_places.NAMES, NOBODYS),
+    **media_places.SAMPLES,
 }
 # It has something to tell at once, but does not end by itself.
 ENDLESS = "Subscription.conversationEvents"
@@ -285,6 +286,7 @@ OWNERS: Mapping[Place, frozenset[str]] = {
     ("DELETE /v1/users/provider-keys/{provider}", "{provider}"): frozenset({"provider"}),
     ("Mutation.deleteProviderKey", "input.provider"): frozenset({"provider"}),
     **conversation_places.OWNERS,
+    **media_places.OWNERS,
 }
 _ID = re.compile(r"(^|_)(id|ids|after|before|cursor|provider)$|(Id|Ids)$")
 _REQUEST = re.compile(r"req_[0-9a-f]{24}")
@@ -398,6 +400,10 @@ class World:
 
     async def one(self, place: Place, kind: str) -> str:
         """One of Ann's; where it is deleted, one that is not needed any more."""
+        if kind == "media" and place in media_places.DELETIONS:
+            picture = await self.ann.client.post("/media/v1/media/upload", content=media_places.another())
+            another: str = picture.json()["id"]
+            return another
         if place not in conversation_places.DELETIONS or kind not in ("conversation", "project"):
             return self.things[kind]
         made = await self.ann.client.post(f"/v1/{kind}s", json={"name": new_id("name")})
@@ -490,6 +496,7 @@ async def _things(found: House, ann: httpx2.AsyncClient) -> dict[str, str]:
     share = await ann.post(f"/v1/conversations/{conversation}/share", json={})
     linked = await ann.post("/graphql", json={"query": "{ shares(first: 1) { edges { cursor } } }"})
     folders = await ann.post("/graphql", json={"query": "{ projects(first: 1) { edges { cursor } } }"})
+    picture = await ann.post("/media/v1/media", json={"source": {"type": "data_url", "data_url": media_places.DOT}})
     claims = jwt.decode(ann.headers["authorization"].split()[1], options={"verify_signature": False})
     return {
         "conversation": conversation,
@@ -502,6 +509,7 @@ async def _things(found: House, ann: httpx2.AsyncClient) -> dict[str, str]:
         "conversation_cursor": listed.json()["data"]["conversations"]["edges"][0]["cursor"],
         "share": share.json()["id"],
         "memory": memory.json()["id"],
+        "media": picture.json()["id"],
         "share_cursor": linked.json()["data"]["shares"]["edges"][0]["cursor"],
         "project": project,
         "project_cursor": folders.json()["data"]["projects"]["edges"][0]["cursor"],

@@ -21,6 +21,8 @@ from db.models.generations import Generation as Generation
 from db.models.generations import GenerationStatus as GenerationStatus
 from db.models.generations import IdempotencyKey as IdempotencyKey
 from db.models.generations import Worker as Worker
+from db.models.media import Media as Media
+from db.models.media import new_media_id as new_media_id
 from db.models.people import ApiKey as ApiKey
 from db.models.people import AuditRecord as AuditRecord
 from db.models.people import AuthSession as AuthSession

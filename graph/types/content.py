@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 import strawberry
 
-from resolvers import contents
+from resolvers import contents, media
 from resolvers.contents import NewItem
 
 
@@ -18,7 +18,10 @@ class TextPart:
 
 @strawberry.type(description="An image.")
 class ImagePart:
-    url: str = strawberry.field(description="Where it is: an http(s) or data URL.")
+    url: str = strawberry.field(
+        description="Where it is: an http(s) or data URL, or the path of a file on this server, which asks for a sign-in."
+    )
+    media_id: strawberry.ID | None = strawberry.field(description="ID of the file on this server, if it is one.")
 
 
 @strawberry.type(description="Reasoning that a model showed before it answered.")
@@ -53,6 +56,9 @@ ContentPart: TypeAlias = Annotated[
 class ContentInput:
     text: strawberry.Maybe[str] = strawberry.field(description="Text: 1 to 200,000 characters.")
     image_url: strawberry.Maybe[str] = strawberry.field(description="An image: its http(s) or data URL.")
+    media_id: strawberry.Maybe[strawberry.ID] = strawberry.field(
+        description="An image: the ID of a file on this server."
+    )
 
 
 def parts(content: Sequence[Mapping[str, object]]) -> list[ContentPart]:
@@ -71,7 +77,9 @@ def _part(part: Mapping[str, object]) -> ContentPart:
         case "text":
             return TextPart(text=str(part["text"]))
         case "image":
-            return ImagePart(url=str(part["url"]))
+            url = str(part["url"])
+            id = media.named(url)
+            return ImagePart(url=url if id is None else media.PATH + id, media_id=strawberry.ID(id) if id else None)
         case "reasoning":
             return ReasoningPart(text=str(part["text"]))
         case "tool_call":
@@ -95,5 +103,7 @@ def tool_call(part: Mapping[str, object]) -> ToolCallPart:
 def _given(part: ContentInput) -> contents.Part:
     if part.text is not None:
         return contents.TextPart(part.text.value)
+    if part.media_id is not None:
+        return contents.ImagePart(media.checked(part.media_id.value))
     assert part.image_url is not None, "@oneOf lets exactly one through"
     return contents.ImagePart(part.image_url.value)
