@@ -10,7 +10,7 @@ const SUMMARY = "id title isArchived updatedAt";
 const ERRORS = "errors { code message path }";
 const RUN = "id status modelName error { code message isRetryable } usage { completionTokens }";
 
-export const MODELS = "query Models { models(first: 100) { edges { node { name displayName description } } } }";
+export const MODELS = "query Models { models(first: 50) { edges { node { name displayName description } } } }";
 
 export const LIST = `query List($after: String, $isArchived: Boolean) {
   conversations(first: 40, after: $after, filter: { isArchived: $isArchived }) {
@@ -19,11 +19,12 @@ export const LIST = `query List($after: String, $isArchived: Boolean) {
   }
 }`;
 
-export const CONVERSATION = `query Conversation($id: ID!, $last: Int!, $before: String) {
+// The size stands in the document: one in a variable is counted as the largest that it may be.
+export const CONVERSATION = (last) => `query Conversation($id: ID!, $before: String) {
   conversation(id: $id) {
     ${SUMMARY} activeBranch
     branches { name isActive itemCount createdAt }
-    items(last: $last, before: $before) {
+    items(last: ${last}, before: $before) {
       pageInfo { hasPreviousPage startCursor }
       edges { node { id position ... on Message { ...MessageParts } } }
     }
@@ -73,7 +74,7 @@ const mutation = (field, type, answer, fragment = "") =>
   `mutation ${type}($input: ${type}Input!) { ${field}(input: $input) { ${answer} ${ERRORS} } }${fragment}`;
 const NODE = "node { id position ... on Message { ...MessageParts } }";
 
-export const CREATE = mutation("createConversation", "CreateConversation", `conversation { ${SUMMARY} }`);
+export const CREATE = mutation("createConversation", "CreateConversation", `conversation { ${SUMMARY} activeBranch }`);
 export const UPDATE = mutation("updateConversation", "UpdateConversation", `conversation { ${SUMMARY} }`);
 export const DELETE = mutation("deleteConversations", "DeleteConversations", "deletedIds");
 export const SEND = mutation("sendMessage", "SendMessage", `messageEdge { ${NODE} } replyEdge { ${NODE} }`, MESSAGE);

@@ -3,6 +3,7 @@
 
 import { LIST, SEARCH } from "./documents.js";
 import { button, h, part } from "./dom.js";
+import { say } from "./speech.js";
 
 const DELAY = 250;
 const DAY = 86_400_000;
@@ -123,7 +124,8 @@ export class List {
     if (!data || number !== this.#asked || part("search").value.trim() !== text) return;
     const hits = data.search.edges.map(({ node }) => this.#hit(node));
     const count = hits.length === 1 ? "1 match" : `${hits.length || "No"} matches`;
-    this.#place.replaceChildren(h("h2", { text: count, role: "status" }), h("ul", {}, ...hits));
+    say(count);
+    this.#place.replaceChildren(h("h2", { text: count }), h("ul", {}, ...hits));
   }
 
   #hit({ excerpt, ranges, item, conversation }) {

@@ -20,7 +20,7 @@ socketAddress.protocol = endpoint.protocol.replace("http", "ws");
 
 const SOON = 200;
 const THEMES = ["system", "light", "dark"];
-const STATES = { open: "", opening: "Connecting …", lost: "Connection lost. Trying again …" };
+const LOST = "Connection lost. Trying again …";
 const ENDED = "The sign-in has ended. Sign in again to go on.";
 const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 const isNarrow = matchMedia("(max-width: 48rem)");
@@ -28,7 +28,7 @@ const isNarrow = matchMedia("(max-width: 48rem)");
 class App {
   session = new Session(endpoint, (user, wasEnded) => this.#enter(user, wasEnded));
   graph = new Graph(endpoint, this.session);
-  socket = new Socket(socketAddress, this.session, (state) => this.#onState(state));
+  socket = new Socket(socketAddress, this.session, (state, seconds) => this.#onState(state, seconds));
   /** Messages that are shown beside their alternatives. */
   beside = new Set(keptHere.get("beside") ?? []);
   #list = new List(this);
@@ -69,10 +69,12 @@ class App {
     this.#route();
   }
 
-  #onState(state) {
-    part("connection").textContent = STATES[state];
-    part("connection").hidden = state === "open" || (state === "opening" && !part("connection").textContent.includes("lost"));
-    document.body.dataset.connection = state;
+  #onState(state, seconds) {
+    // A lost one is lost until it is open again.
+    if (state === "opening") return;
+    const text = { open: "", lost: LOST }[state] ?? `Too many requests. Going on in ${seconds} s …`;
+    if (part("connection").textContent !== text) part("connection").textContent = text;
+    part("connection").hidden = !text;
   }
 
   /** What the work gives, or null after having told what went wrong. */
@@ -376,6 +378,11 @@ for (const element of document.querySelectorAll("[data-act]"))
     app[element.dataset.act]();
   });
 for (const element of document.querySelectorAll("[data-say]")) element.addEventListener("click", () => app.suggest(element.textContent));
+document.querySelector(".skip").addEventListener("click", (event) => {
+  // Without changing the address, which tells what is open.
+  event.preventDefault();
+  part("compose").focus();
+});
 part("theme").addEventListener("click", turnTheme);
 part("shade").addEventListener("click", () => app.drawer());
 isNarrow.addEventListener("change", () => app.resized());

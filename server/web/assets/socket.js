@@ -22,7 +22,7 @@ export class Socket {
   #heart = 0;
   #answerDue = 0;
 
-  /** `onState` hears "open", "opening" and "lost". */
+  /** `onState` hears "open", "opening", "lost", and "crowded" with the seconds to wait. */
   constructor(url, session, onState) {
     this.#url = url;
     this.#session = session;
@@ -99,12 +99,19 @@ export class Socket {
     if (!follower) return;
     if (follower.isAsked) follower.again();
     follower.isAsked = true;
+    this.#onState("open");
     this.#send({ id, type: "subscribe", payload: { query: follower.query, variables: follower.variables() } });
   }
 
   #refused(id, errors) {
-    if (CROWDED.test(errors[0]?.extensions?.code)) setTimeout(() => this.#isReady && this.#ask(id), 3000);
-    else this.#end(id, errors);
+    const { code, retryAfter } = errors[0]?.extensions ?? {};
+    if (!CROWDED.test(code)) {
+      this.#end(id, errors);
+      return;
+    }
+    const seconds = Math.ceil(Math.min(Math.max(retryAfter ?? 3, 1), 60));
+    this.#onState("crowded", seconds);
+    setTimeout(() => this.#isReady && this.#ask(id), seconds * 1000);
   }
 
   #end(id, errors) {

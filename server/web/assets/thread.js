@@ -4,7 +4,8 @@ import { CONVERSATION } from "./documents.js";
 import { button, h, part } from "./dom.js";
 import { Message } from "./message.js";
 
-const PAGE = 40;
+const PAGE = 24;
+const MOST = 96;
 const NEAR = 90;
 
 export class Thread {
@@ -49,13 +50,14 @@ export class Thread {
 
   /** Reads it from the server; null when it is not there. Throws GraphError. */
   async load(id) {
-    const { conversation } = await this.#app.graph.read(CONVERSATION, { id, last: this.#size(id), before: null });
+    const { conversation } = await this.#app.graph.read(CONVERSATION(this.#size(id)), { id });
     return conversation;
   }
 
   /** As much as is shown already, so that nothing of it goes. */
   #size(id) {
-    return this.conversation?.id === id ? Math.min(Math.max(this.#messages.size + 4, PAGE), 100) : PAGE;
+    const pages = this.conversation?.id === id ? Math.ceil((this.#messages.size + 2) / PAGE) : 1;
+    return Math.min(pages * PAGE, MOST);
   }
 
   clear() {
@@ -138,7 +140,7 @@ export class Thread {
   async #loadEarlier(before, more) {
     more.disabled = true;
     const { id } = this.conversation;
-    const found = await this.#app.attempt(() => this.#app.graph.read(CONVERSATION, { id, last: PAGE, before }));
+    const found = await this.#app.attempt(() => this.#app.graph.read(CONVERSATION(PAGE), { id, before }));
     more.disabled = false;
     if (!found?.conversation || this.conversation?.id !== id) return;
     const height = this.#scroll.scrollHeight;
