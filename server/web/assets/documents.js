@@ -2,9 +2,15 @@
 
 const MESSAGE = `fragment MessageParts on Message {
   role status text version rating
-  content { __typename ... on ImagePart { url } ... on ReasoningPart { text } ... on ToolCallPart { name arguments } }
+  content { __typename ... on ImagePart { url } ... on ReasoningPart { text } ... on ToolCallPart { ...CallParts } }
   generation { id status modelName error { code message } usage { completionTokens } }
   siblings { id role status text generation { id status modelName error { code message } } }
+}
+fragment CallParts on ToolCallPart { id name arguments output isError }`;
+const NODE = `node {
+  id position __typename
+  ... on Message { ...MessageParts }
+  ... on ToolCall { name arguments output isError status generation { id } }
 }`;
 const SUMMARY = "id title isArchived updatedAt";
 const ERRORS = "errors { code message path }";
@@ -26,7 +32,7 @@ export const CONVERSATION = (last) => `query Conversation($id: ID!, $before: Str
     branches { name isActive itemCount createdAt }
     items(last: ${last}, before: $before) {
       pageInfo { hasPreviousPage startCursor }
-      edges { node { id position ... on Message { ...MessageParts } } }
+      edges { ${NODE} }
     }
   }
 }
@@ -51,8 +57,9 @@ export const STREAM = `subscription Stream($id: ID!, $after: Int!) {
     ... on GenerationRerouted { modelName }
     ... on TextDelta { text }
     ... on ReasoningDelta { text }
-    ... on ToolCallDelta { index name argumentsText }
-    ... on GenerationSnapshot { text reasoning toolCalls { name arguments } }
+    ... on ToolCallDelta { index toolCallId name argumentsText }
+    ... on ToolCallFinished { toolCall { id output isError } }
+    ... on GenerationSnapshot { text reasoning toolCalls { id name arguments output isError } }
     ... on GenerationCompleted { generation { ${RUN} } }
     ... on GenerationCancelled { generation { ${RUN} } }
     ... on GenerationIncomplete { generation { ${RUN} } }
@@ -64,7 +71,7 @@ export const FEED = `subscription Feed($after: String) {
   conversationEvents(after: $after) {
     __typename cursor conversationId
     ... on ConversationUpserted { conversation { ${SUMMARY} activeBranch } }
-    ... on ItemUpserted { edge { node { id ... on Message { version status } } } }
+    ... on ItemUpserted { edge { node { id ... on Message { version status } ... on ToolCall { callStatus: status } } } }
     ... on ItemDeleted { itemId }
     ... on GenerationChanged { generation { id status } }
   }
@@ -72,7 +79,6 @@ export const FEED = `subscription Feed($after: String) {
 
 const mutation = (field, type, answer, fragment = "") =>
   `mutation ${type}($input: ${type}Input!) { ${field}(input: $input) { ${answer} ${ERRORS} } }${fragment}`;
-const NODE = "node { id position ... on Message { ...MessageParts } }";
 
 export const CREATE = mutation("createConversation", "CreateConversation", `conversation { ${SUMMARY} activeBranch }`);
 export const UPDATE = mutation("updateConversation", "UpdateConversation", `conversation { ${SUMMARY} }`);

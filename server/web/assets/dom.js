@@ -23,6 +23,7 @@ const ICONS = {
   share: "M12 15V4M8 8l4-4 4 4M5 13v7h14v-7",
   stop: "M7 7h10v10H7z",
   theme: "M12 4a8 8 0 1 0 0 16zM12 4a8 8 0 0 1 0 16",
+  tool: "M14 6a4 4 0 0 0 5 5l-9 9a2.5 2.5 0 0 1-4-4l9-9a4 4 0 0 1-1-1zM17 4l-3 3 3 3 3-3",
   trash: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
   turn: "M19 12a7 7 0 1 1-2-5M19 4v4h-4",
 };

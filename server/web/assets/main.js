@@ -175,7 +175,10 @@ class App {
   onItem(conversationId, id, node) {
     if (conversationId !== this.#open || !this.#thread.conversation) return;
     const message = this.#thread.message(id);
-    if (message && node) {
+    if (node?.callStatus) {
+      // While it is followed, its stream tells of it.
+      if (!this.#thread.running.length && message?.item.status !== node.callStatus) this.#reloadSoon("call");
+    } else if (message && node) {
       const { item, running } = message;
       if (running.length || item.version === node.version) return;
       // What we have followed to its end has another version than when it began; the text is the same.
@@ -201,7 +204,13 @@ class App {
     this.#thread.onGrowth();
   }
 
-  onEnd(item) {
+  isApart(callId) {
+    return this.#thread.isApart(callId);
+  }
+
+  /** A run has ended. One that has called tools has left messages of its own before its answer. */
+  onEnd(item, hasCalled) {
+    if (hasCalled) this.#reloadSoon("calls");
     this.#thread.message(item.id)?.settle(item);
     for (const message of this.#thread.messagesWith(item.id)) message.settle(item);
     this.#onRunning();

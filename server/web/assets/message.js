@@ -109,6 +109,8 @@ export class Message {
 
   #drawTools() {
     const { item } = this;
+    // What a model said before it called a tool belongs to the answer that comes after.
+    this.#tools.hidden = Boolean(item.isPart);
     const focused = this.#tools.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
     const tools = [];
     if (item.siblings.length > 1 && !this.#isBeside) tools.push(this.#switch());

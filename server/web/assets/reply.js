@@ -1,6 +1,7 @@
 // What a model said, or is saying: in a message of its own, or in a column beside others.
 
-import { h, icon } from "./dom.js";
+import { call } from "./call.js";
+import { h } from "./dom.js";
 import { Prose } from "./markdown.js";
 import { Speech } from "./speech.js";
 import { Stream } from "./stream.js";
@@ -18,6 +19,7 @@ export class Reply {
   #tools;
   #body;
   #note;
+  #calls = "[]";
   element;
 
   /** `isSpoken`: whether a screen reader hears it as it grows. Not every one beside others. */
@@ -87,8 +89,17 @@ export class Reply {
     this.#thoughts.hidden = !reasoning;
     this.#thought.textContent = reasoning;
     this.#thoughts.classList.toggle("live", this.isRunning && !text);
-    const shown = tools.filter(Boolean).map((tool) => toolCall(tool));
-    this.#tools.replaceChildren(...shown);
+    this.#showCalls(tools.filter(Boolean));
+  }
+
+  /** Anew only where something has changed: one that is opened stays open. */
+  #showCalls(tools) {
+    const now = JSON.stringify(tools);
+    if (now === this.#calls) return;
+    this.#calls = now;
+    const open = [...this.#tools.children].map((one) => one.open);
+    this.#tools.replaceChildren(...tools.map((tool) => call(tool, this.isRunning)));
+    for (const [n, one] of [...this.#tools.children].entries()) one.open = open[n] ?? false;
   }
 
   #end(generation, errors) {
@@ -100,18 +111,19 @@ export class Reply {
     this.#item.content = contentOf(reasoning, tools);
     this.#settle();
     this.#speech?.end(this.#body.textContent, this.#note.textContent || "End of the answer.");
-    this.#app.onEnd(this.#item);
+    this.#app.onEnd(this.#item, tools.length > 0);
   }
 
   #settle() {
     const { text, content, generation } = this.#item;
     const reasoning = content.filter(({ __typename }) => __typename === "ReasoningPart").map((one) => one.text);
-    const tools = content.filter(({ __typename }) => __typename === "ToolCallPart");
+    const tools = content.filter(({ __typename, id }) => __typename === "ToolCallPart" && !this.#app.isApart(id));
     this.element.dataset.state = "settled";
     this.element.removeAttribute("aria-busy");
     this.#show(text, reasoning.join("\n\n"), tools);
-    const failure = generation?.error && `It failed: ${generation.error.message}`;
-    const remark = failure || VERDICTS[generation?.status] || (text || tools.length ? "" : "It said nothing.");
+    const failure = !this.#item.isPart && generation?.error && `It failed: ${generation.error.message}`;
+    const isEmpty = !text && !content.length && !this.#item.isPart;
+    const remark = failure || (this.#item.isPart ? "" : VERDICTS[generation?.status]) || (isEmpty ? "It said nothing." : "");
     this.#note.hidden = !remark;
     this.#note.classList.toggle("problem", Boolean(failure));
     this.#note.textContent = remark;
@@ -121,9 +133,4 @@ export class Reply {
 function contentOf(reasoning, tools) {
   const calls = tools.filter(Boolean).map((tool) => ({ __typename: "ToolCallPart", ...tool }));
   return [...(reasoning ? [{ __typename: "ReasoningPart", text: reasoning }] : []), ...calls];
-}
-
-function toolCall({ name, arguments: given }) {
-  const summary = h("summary", {}, icon("right"), `Tool: ${name}`);
-  return h("details", { class: "call" }, summary, h("pre", {}, h("code", { text: given })));
 }

@@ -72,9 +72,12 @@ const HEARD = {
   ReasoningDelta: (stream, { text }) => {
     stream.reasoning += text;
   },
-  ToolCallDelta: (stream, { index, name, argumentsText }) => {
-    const tool = (stream.tools[index] ??= { name: name ?? "", arguments: "" });
+  ToolCallDelta: (stream, { index, toolCallId, name, argumentsText }) => {
+    const tool = (stream.tools[index] ??= { id: toolCallId, name: name ?? "", arguments: "", output: null });
     tool.arguments += argumentsText;
+  },
+  ToolCallFinished: (stream, { toolCall }) => {
+    Object.assign(stream.tools.find((tool) => tool?.id === toolCall.id) ?? {}, toolCall);
   },
   GenerationSnapshot: (stream, { text, reasoning, toolCalls }) => {
     Object.assign(stream, { text, reasoning, tools: toolCalls.map((call) => ({ ...call })) });

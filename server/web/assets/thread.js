@@ -1,5 +1,6 @@
 // The conversation that is open: its messages in their order, and the place that is scrolled to.
 
+import { Call } from "./call.js";
 import { CONVERSATION } from "./documents.js";
 import { button, h, part } from "./dom.js";
 import { Message } from "./message.js";
@@ -16,6 +17,7 @@ export class Thread {
   #isAtEnd = true;
   #earlier = null;
   #pending = null;
+  #apart = new Set();
   conversation = null;
 
   constructor(app) {
@@ -36,6 +38,11 @@ export class Thread {
 
   message(id) {
     return this.#messages.get(id);
+  }
+
+  /** Whether a call stands by itself, and need not stand in the message that it is of. */
+  isApart(id) {
+    return this.#apart.has(id);
   }
 
   /** Those that this one is an alternative of. */
@@ -75,7 +82,8 @@ export class Thread {
     const isAnother = this.conversation?.id !== conversation.id;
     if (isAnother) this.clear();
     this.conversation = conversation;
-    const items = conversation.items.edges.map(({ node }) => node);
+    const items = arranged(conversation.items.edges.map(({ node }) => node));
+    for (const { id } of items.filter(isCall)) this.#apart.add(id);
     const ids = new Set(items.map(({ id }) => id));
     for (const [id, message] of this.#messages) {
       if (ids.has(id)) continue;
@@ -92,7 +100,7 @@ export class Thread {
   #put(item, at) {
     let message = this.#messages.get(item.id);
     if (message) message.update(item);
-    else this.#messages.set(item.id, (message = new Message(this.#app, item)));
+    else this.#messages.set(item.id, (message = new (isCall(item) ? Call : Message)(this.#app, item)));
     const place = this.#place.children[at + (this.#earlier ? 1 : 0)];
     if (place !== message.element) this.#place.insertBefore(message.element, place ?? null);
   }
@@ -145,7 +153,7 @@ export class Thread {
     if (!found?.conversation || this.conversation?.id !== id) return;
     const height = this.#scroll.scrollHeight;
     const page = found.conversation.items;
-    page.edges.forEach(({ node }, at) => this.#put(node, at));
+    arranged(page.edges.map(({ node }) => node)).forEach((item, at) => this.#put(item, at));
     this.conversation.items.pageInfo = page.pageInfo;
     this.#drawEarlier(page.pageInfo);
     this.#scroll.scrollTop += this.#scroll.scrollHeight - height;
@@ -178,4 +186,14 @@ export class Thread {
     this.#isAtEnd = left < NEAR;
     part("latest").hidden = this.#isAtEnd;
   }
+}
+
+const isCall = ({ __typename }) => __typename === "ToolCall";
+
+/** What one run has said and called before its answer is part of that; while it runs, the answer's stream tells all of it. */
+function arranged(items) {
+  const last = new Map(items.filter(({ generation }) => generation).map((item) => [item.generation.id, item]));
+  return items
+    .filter((item) => !item.generation || item === last.get(item.generation.id) || last.get(item.generation.id).status !== "IN_PROGRESS")
+    .map((item) => ({ ...item, isPart: Boolean(item.generation) && item !== last.get(item.generation.id) }));
 }
