@@ -23,7 +23,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.exc import ArgumentError
 
 from db.base import STATEMENT_SECONDS, database_url
-from server import configuration
+from server import configuration, ollama_host
 from server.configuration import SettingsError as SettingsError
 from server.model_list import ConfiguredModel
 from server.tool_list import ConfiguredServer, ServerName
@@ -56,11 +56,18 @@ def _seconds(value: object) -> object:
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
+
+
+def _asked(value: object) -> object:
+    return ollama_host.address(value) if isinstance(value, str) else value
+
+
 _ADDRESS = Field(pattern="^https?://[^/]")
 # 0 stands for no limit.
 _COUNT = Field(ge=0, le=1_000_000_000)
 _RATE = BeforeValidator(_a_minute)
 _SECONDS = Field(gt=0, le=3600)
+_OLLAMA = BeforeValidator(_asked)
 
 
 class Settings(BaseSettings):
@@ -95,7 +102,9 @@ class Settings(BaseSettings):
     """Folder of GGUF files that llama.cpp serves on this machine."""
     models_loaded_max: Annotated[int, Field(ge=1, le=1000), _named("MODELS_LOADED_MAX")] = 1
     """Models of that folder in memory at once; the one unused for longest makes room."""
-    model_idle_unload: Annotated[float, Field(ge=0, le=30 * 86400), _named("MODEL_IDLE_UNLOAD")] = 0
+    model_idle_unload: Annotated[
+        float, Field(ge=0, le=30 * 86400), BeforeValidator(_seconds), _named("MODEL_IDLE_UNLOAD")
+    ] = 0
     """Seconds without use after which a model leaves the memory; 0 for never (with Ollama: for its own default)."""
     pinned_models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated), _named("PINNED_MODELS")] = ()
     """Names of models, separated by commas, that stay in memory once they are there; administrators can change it."""
@@ -127,6 +136,12 @@ class Settings(BaseSettings):
     """Address of a vLLM server, beside OPENAI_BASE_URL."""
     lm_studio_base_url: Annotated[str | None, _ADDRESS, _named("LM_STUDIO_BASE_URL", "LM_STUDIO_API_BASE")] = None
     """Address of an LM Studio server, beside OPENAI_BASE_URL."""
+    ollama_base_url: Annotated[
+        str | None, _OLLAMA, _ADDRESS, _named("OLLAMA_HOST", "OLLAMA_BASE_URL", "OLLAMA_API_BASE")
+    ] = None
+    """Address of an Ollama server, such as localhost:11434; turns its models on."""
+    ollama_api_key: Annotated[SecretStr | None, _named("OLLAMA_API_KEY")] = None
+    """Key for an Ollama server that wants one; a server of one's own needs none."""
     default_model: Annotated[str | None, _named("DEFAULT_MODEL")] = None
     """The model of whoever names none; the first one where not set."""
     fallbacks: Annotated[tuple[dict[str, tuple[str, ...]], ...], NoDecode, _named("FALLBACKS")] = ()

@@ -80,7 +80,8 @@ class _Opening:
             called = called or name
             free = next(one for one in (called, *(f"{called}-{n}" for n in range(2, 10_000))) if one not in taken)
             bound = self.settings.upstream_concurrency
-            self.providers.append(open_provider(name, free, address, key, self.http, concurrency=bound))
+            idle = self.settings.model_idle_unload or None
+            self.providers.append(open_provider(name, free, address, key, self.http, concurrency=bound, idle=idle))
             self.names[place] = free
         return self.names[place]
 

@@ -28,9 +28,11 @@ from engine.providers.base import (
 )
 from engine.providers.demo import DemoProvider
 from engine.providers.llama_cpp import LlamaCppProvider
+from engine.providers.ollama import OllamaProvider
 from engine.providers.openai import OpenAIProvider
 from tests import echo_messages
 from tests.engines import LONGEST, PARALLEL, TINY
+from tests.ollama_server import OllamaServer
 from tests.scripted_upstream import ScriptedUpstream, response
 
 pytestmark = pytest.mark.anyio
@@ -60,6 +62,7 @@ class Subject:
         )
 
 
+OLLAMA_TINY = f"{TINY}:latest"
 WORDS = ("apple", "bread", "chalk", "dunes", "eagle", "flute", "grape", "house")
 
 
@@ -109,6 +112,19 @@ async def anthropic(tiny_engine: str, http: HttpClient) -> AsyncIterator[Subject
             yield Subject(provider, TINY, endless, _repeated, selective, echo)
 
 
+@pytest.fixture
+async def ollama(tiny_engine: str, http: HttpClient) -> AsyncIterator[Subject]:
+    async with OllamaServer(tiny_engine, OLLAMA_TINY).running() as server:
+        provider = OllamaProvider("ollama", server.address, None, http)
+        yield Subject(provider, OLLAMA_TINY, {"max_tokens": LONGEST - 200}, _formed, provider)
+
+
+def _formed(word: str) -> ChatRequest:
+    form = {"type": "json_schema", "json_schema": {"name": "word", "schema": {"const": word * 8}}}
+    options: dict[str, object] = {"response_format": form, "max_tokens": 60}
+    return ChatRequest(OLLAMA_TINY, [{"role": "user", "content": "Say a word"}], options)
+
+
 def _repeated(word: str) -> ChatRequest:
     return ChatRequest(TINY, [{"role": "user", "content": word * 8}], {"max_tokens": 60})
 
@@ -120,7 +136,7 @@ async def llama_cpp(tiny_model: Path, http: HttpClient) -> AsyncIterator[Subject
     await provider.close()
 
 
-@pytest.fixture(params=["demo", "openai", "anthropic", "llama_cpp"])
+@pytest.fixture(params=["demo", "openai", "anthropic", "ollama", "llama_cpp"])
 def subject(request: pytest.FixtureRequest) -> Subject:
     found = request.getfixturevalue(request.param)
     assert isinstance(found, Subject)
