@@ -42,12 +42,13 @@ from resolvers.turns import Turns
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The operator's choices that operations obey."""
+    """The operator's choices that operations obey. `origins` are those of pages that may call from elsewhere."""
 
     guests_allowed: bool = True
     auto_reply: bool = True
     invite_required: bool = False
     tool_bounds: Bounds = field(default_factory=Bounds)
+    origins: frozenset[str] = frozenset()
 
 
 async def _nothing() -> Sequence[str]:

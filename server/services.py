@@ -278,7 +278,8 @@ def _trace(settings: Settings) -> Trace:
 
 def _policy(settings: Settings) -> Policy:
     bounds = Bounds(turns=settings.tool_turns, at_once=settings.tools_at_once)
-    return Policy(settings.guests, settings.auto_reply, settings.invite_required, bounds)
+    origins = frozenset(settings.cors_origins)
+    return Policy(settings.guests, settings.auto_reply, settings.invite_required, bounds, origins)
 
 
 def _tool_doors(trace: Trace) -> Doors:
