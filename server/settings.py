@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     lm_studio_base_url: Annotated[str | None, _ADDRESS, _named("LM_STUDIO_BASE_URL", "LM_STUDIO_API_BASE")] = None
     """Address of an LM Studio server, beside OPENAI_BASE_URL."""
     ollama_base_url: Annotated[
-        str | None, _OLLAMA, _ADDRESS, _named("OLLAMA_HOST", "OLLAMA_BASE_URL", "OLLAMA_API_BASE")
+        str | None, _ADDRESS, _OLLAMA, _named("OLLAMA_HOST", "OLLAMA_BASE_URL", "OLLAMA_API_BASE")
     ] = None
     """Address of an Ollama server, such as localhost:11434; turns its models on."""
     ollama_api_key: Annotated[SecretStr | None, _named("OLLAMA_API_KEY")] = None
