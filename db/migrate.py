@@ -54,7 +54,7 @@ async def _take_turn(database: Database) -> None:
             # On SQLite the write transaction itself is the lock.
             await connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
         # Whoever had the turn before has done it.
-        if await connection.run_sync(_revision) != newest():
+        if await connection.run_sync(revision_of) != newest():
             await connection.run_sync(_upgrade)
 
 
@@ -62,7 +62,7 @@ async def is_current(database: Database) -> bool:
     """Whether the database has exactly the revision that this code was written for. Raises StorageError."""
     async with database.read() as session:
         connection = await session.connection()
-        return await connection.run_sync(_revision) == newest()
+        return await connection.run_sync(revision_of) == newest()
 
 
 @functools.cache
@@ -71,7 +71,7 @@ def newest() -> str:
     return max(path.name for path in (FOLDER / "versions").glob("[0-9]*.py")).partition("_")[0]
 
 
-def _revision(connection: Connection) -> str | None:
+def revision_of(connection: Connection) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

@@ -57,7 +57,7 @@ class TokenSigner:
         try:
             key = _load(path)
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             draft = _draft(path)
             try:
                 # Of two processes that start at once, the first to link wins and both read the same key.

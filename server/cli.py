@@ -11,8 +11,7 @@ from typing import Annotated
 
 import typer
 
-from server import console, people, transfer
-from server.settings import SettingsError
+from server import chat, console, doctor, models, people, transfer
 
 app = typer.Typer(
     name="loquent",
@@ -23,6 +22,9 @@ app = typer.Typer(
 key_app = typer.Typer(help="Care for the secrets that protect what is stored.", no_args_is_help=True)
 app.add_typer(key_app, name="key")
 app.add_typer(people.app, name="user")
+app.add_typer(models.app, name="models")
+app.command()(chat.chat)
+app.command()(doctor.doctor)
 app.command(name="export")(transfer.export)
 app.command(name="import")(transfer.take_in)
 
@@ -56,6 +58,7 @@ def serve(
     # Late: uvicorn and the application cost most of a second, which `--help` need not wait for.
     from db.base import StorageError  # noqa: PLC0415
     from server.serving import serve as run  # noqa: PLC0415
+    from server.settings import SettingsError  # noqa: PLC0415
 
     try:
         code = run(settings)
@@ -137,6 +140,7 @@ def rotate(
     settings = console.settings()
     from db.base import StorageError  # noqa: PLC0415
     from server import keys  # noqa: PLC0415
+    from server.settings import SettingsError  # noqa: PLC0415
 
     if signing:
         keys.rotate_signing(settings)
@@ -160,6 +164,7 @@ def discard(
     settings = console.settings()
     from db.base import StorageError  # noqa: PLC0415
     from server import keys  # noqa: PLC0415
+    from server.settings import SettingsError  # noqa: PLC0415
 
     if not yes:
         typer.confirm("Keys that need a master secret which is not here will be lost for good. Go on?", abort=True)

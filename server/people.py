@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from server import console
-from server.settings import Settings
 
 if TYPE_CHECKING:
     from db.base import Database
+    from server.settings import Settings
 
 # The floors below are imported late: they take most of a second, which `--help` need not wait for.
 

@@ -36,7 +36,7 @@ DOORS = {
     "asyncpg": ("db/",),
     "graphql": ("graph/",),
     "httpx": (),
-    "httpx2": ("engine/tools/", "server/cli.py"),
+    "httpx2": ("engine/tools/", "server/client.py"),
     "jsonschema": ("engine/tools/schemas.py",),
     # Large, so what imports it is imported only where there is a server of tools.
     "mcp": ("engine/tools/",),
