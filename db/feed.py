@@ -21,11 +21,15 @@ Note = tuple[str, str, str | None, str | None]
 
 
 class Kind(StrEnum):
-    """What was made, changed or deleted. Which of the three, a reader sees for itself: what is told is the present state."""
+    """What was made, changed or deleted. Which of the three, a reader sees for itself: what is told is the present state.
+
+    APPROVAL stands for leave that was asked for or decided about, and is of no conversation.
+    """
 
     CONVERSATION = "conversation"
     ITEM = "item"
     GENERATION = "generation"
+    APPROVAL = "approval"
 
 
 def topic(user_id: str) -> str:

@@ -6,6 +6,7 @@ A provider yields deltas; the log gives each its number and keeps it: the same o
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from enum import StrEnum
 
 import msgspec
@@ -136,6 +137,26 @@ class ToolCallFinished(Event, tag="tool_result"):
     code: str = ""
 
 
+class ApprovalRequested(Event, tag="approval_requested"):
+    """A person must allow a call; the run waits until they have decided, or until `expires_at`."""
+
+    id: str = ""
+    call_id: str = ""
+    name: str = ""
+    arguments: str = ""
+    expires_at: datetime | None = None
+
+
+class ApprovalDecided(Event, tag="approval_decided"):
+    """`decision` of approved, rejected, expired, cancelled; `arguments` where the person has changed them."""
+
+    id: str = ""
+    call_id: str = ""
+    decision: str = ""
+    arguments: str = ""
+    reason: str = ""
+
+
 class Completed(Event, tag="completed"):
     finish_reason: FinishReason = FinishReason.STOP
     usage: Usage = Usage()
@@ -177,6 +198,8 @@ GenerationEvent = (
     | ReasoningDelta
     | ToolCallDelta
     | ToolCallFinished
+    | ApprovalRequested
+    | ApprovalDecided
     | Completed
     | Incomplete
     | Failed

@@ -15,7 +15,7 @@ Settle = Callable[[WriteSession], Awaitable[None]]
 class Journal:
     """Numbers are given here, and only here. `notice` is called when something is pending, `drained` waits until it is not."""
 
-    __slots__ = ("_done", "_drained", "_notice", "attempt", "generation_id", "is_durable", "is_lost", "last_seq",
+    __slots__ = ("_done", "_drained", "_notice", "attempt", "generation_id", "is_durable", "is_lost", "is_parting", "last_seq",
                  "on_lost", "pending", "ring", "settle", "usage")  # fmt: skip
 
     def __init__(
@@ -26,14 +26,16 @@ class Journal:
         drained: Callable[[Journal], Awaitable[None]],
         *,
         is_durable: bool,
+        last: int = 0,
     ) -> None:
         self.generation_id = generation_id
         self.attempt = attempt
         self.is_durable = is_durable
         self.is_lost = False
-        self.last_seq = 0
+        self.is_parting = False
+        self.last_seq = last
         self.pending: list[GenerationEvent] = []
-        self.ring = Ring(is_bounded=is_durable)
+        self.ring = Ring(is_bounded=is_durable, last=last)
         self.settle: Settle | None = None
         self.usage: Mapping[str, object] | None = None
         self.on_lost: Callable[[], None] | None = None
@@ -59,10 +61,24 @@ class Journal:
 
         In the same transaction, `settle` writes the end of the generation and `usage` becomes its row of the ledger.
         """
+        await self._close((event,), settle, usage)
+
+    async def part(self, events: Iterable[GenerationEvent], settle: Settle, usage: Mapping[str, object]) -> None:
+        """Appends the last events of this attempt, which another one may follow; else as `finish`."""
+        self.is_parting = True
+        await self._close(events, settle, usage)
+
+    def is_last(self, event: GenerationEvent) -> bool:
+        """Whether nothing follows it in this journal."""
+        return is_terminal(event) or (self.is_parting and event.seq == self.last_seq)
+
+    async def _close(
+        self, events: Iterable[GenerationEvent], settle: Settle | None, usage: Mapping[str, object] | None
+    ) -> None:
         self.settle = settle
         self.usage = usage
         self._done = asyncio.get_running_loop().create_future()
-        self.append((event,))
+        self.append(events)
         if not self.is_lost:
             await self._done
 
@@ -78,7 +94,7 @@ class Journal:
     def publish(self, events: list[GenerationEvent]) -> None:
         """Makes committed events visible in this process."""
         self.ring.put(Batch(events))
-        if self._done is not None and not self._done.done() and is_terminal(events[-1]):
+        if self._done is not None and not self._done.done() and self.is_last(events[-1]):
             self._done.set_result(None)
 
     def lose(self) -> None:

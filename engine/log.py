@@ -50,8 +50,9 @@ class EventLog:
         self._has_ended = False
         self._round: asyncio.Future[None] | None = None
 
-    def open(self, generation_id: str, attempt: int, *, is_durable: bool) -> Journal:
-        journal = Journal(generation_id, attempt, self.notice, self.drained, is_durable=is_durable)
+    def open(self, generation_id: str, attempt: int, *, is_durable: bool, last: int = 0) -> Journal:
+        """`last` is the number of the last event of the attempts before."""
+        journal = Journal(generation_id, attempt, self.notice, self.drained, is_durable=is_durable, last=last)
         self._journals[generation_id] = journal
         return journal
 
@@ -202,7 +203,9 @@ class EventLog:
                 ]
                 if rows:
                     await generations.append_batches(session, rows)
-                ended = [journal for id, (journal, events) in batches.items() if id in live and is_terminal(events[-1])]
+                ended = [
+                    journal for id, (journal, events) in batches.items() if id in live and journal.is_last(events[-1])
+                ]
                 for journal in ended:
                     if journal.settle is not None:
                         await journal.settle(session)
@@ -236,6 +239,12 @@ class EventLog:
         # The others cannot read that number. Without a word they would learn of a deletion only when they look by themselves.
         self._hub.nudge(journal.generation_id)
 
+    def part(self, journal: Journal) -> None:
+        """Closes the journal of an attempt that another one may follow: whoever follows it reads on in the database."""
+        self.close(journal)
+        journal.lose()
+        self._nearby.nudge(journal.generation_id)
+
     def _wake(self, generation_id: str, number: int) -> None:
         self._nearby.wake(generation_id, number)
         self._hub.wake(generation_id, number)
@@ -248,17 +257,23 @@ class EventLog:
         is not past `after`, or when the generation is gone (deleted, or taken over and pruned).
         """
         with self._nearby.watch(generation_id) as watch:
-            journal = self._journals.get(generation_id)
-            if journal is not None:
-                async with contextlib.aclosing(self._written_here(journal, watch, after)) as batches:
+            is_over = False
+            while not is_over:
+                journal = self._here(generation_id)
+                if journal is not None:
+                    source = self._written_here(journal, watch, after)
+                else:
+                    source = self._written_elsewhere(generation_id, watch, after)
+                async with contextlib.aclosing(source) as batches:
                     async for batch in batches:
                         after = batch[-1].seq
                         yield batch
-                if not journal.is_lost:
-                    return
-            async with contextlib.aclosing(self._written_elsewhere(generation_id, watch, after)) as batches:
-                async for batch in batches:
-                    yield batch
+                is_over = not journal.is_lost if journal is not None else self._here(generation_id) is None
+
+    def _here(self, generation_id: str) -> Journal | None:
+        """The journal of a generation that this process may write."""
+        journal = self._journals.get(generation_id)
+        return journal if journal is not None and not journal.is_lost else None
 
     async def _written_here(self, journal: Journal, watch: Watch, after: int) -> AsyncGenerator[Batch]:
         """Ends after the terminal event, or when the journal is lost."""
@@ -275,7 +290,8 @@ class EventLog:
                 await watch.beyond(after)
 
     async def _written_elsewhere(self, generation_id: str, watch: Watch, after: int) -> AsyncGenerator[Batch]:
-        """First what is stored, each follower for itself; then what comes, read once for all of them."""
+        """First what is stored, each follower for itself; then what comes, read once for all of them. Ends too when it is this
+        process that writes from now on."""
         mirror: Mirror | None = None
         with contextlib.ExitStack() as stack:
             while True:
@@ -285,6 +301,8 @@ class EventLog:
                     yield batch
                     if is_terminal(batch[-1]):
                         return
+                elif self._here(generation_id) is not None:
+                    return
                 elif mirror is not None and not mirror.is_ended:
                     await watch.beyond(max(after, watch.number))
                 elif mirror is not None or await replay.is_over(self._database, generation_id, after):

@@ -27,11 +27,12 @@ from engine.events import (
     ToolCallFinished,
 )
 from engine.providers.base import ChatMessage, ChatRequest, Chunk, ModelInfo, Provider
+from engine.resumption import Resumed, Verdict, Waiting
 from engine.run import Run
 from engine.tools.base import ToolError, ToolErrorCode
 from engine.tools.book import Book
 from engine.tools.toolset import Toolset
-from engine.transcript import BREAK, Transcript
+from engine.transcript import BREAK, Said, Transcript
 
 _log = structlog.get_logger()
 
@@ -39,8 +40,8 @@ _log = structlog.get_logger()
 _CUT = frozenset({FinishReason.LENGTH, FinishReason.CONTENT_FILTER})
 
 
-async def drive(run: Run, tools: Toolset) -> Terminal:
-    """Drives a run to its end. Raises what `turn.run` raises."""
+async def drive(run: Run, tools: Toolset) -> Terminal | Waiting:
+    """Drives a run to its end, or to where it must wait. Raises what `turn.run` raises."""
     return await _Loop(run, tools).end()
 
 
@@ -52,46 +53,81 @@ class _Loop:
         self._turns = anyio.Semaphore(tools.bounds.at_once)
         self._own = _functions(run.spec.request) - {tool.name for tool in tools.tools}
 
-    async def end(self) -> Terminal:
-        messages, turns = list(self._run.spec.request.messages), self._tools.bounds.turns
-        for left in reversed(range(turns)):
-            await self._ask(messages, is_first=left == turns - 1, is_last=not left)
-            said, reason = self._run.transcript.last, self._run.transcript.finish_reason
-            asked = [call for call in said.tool_calls if call.name not in self._own]
+    async def end(self) -> Terminal | Waiting:
+        run, turn = self._run, 0
+        messages = list(run.spec.request.messages)
+        if run.spec.resumed is not None:
+            turn, messages = run.spec.resumed.turn, list(run.spec.resumed.messages)
+            end = await self._go_on(run.spec.resumed, messages)
+            if end is not None:
+                return end
+        while True:
+            turn += 1
+            await self._ask(messages, turn)
+            said, reason = run.transcript.last, run.transcript.finish_reason
+            asked = self._ours(said)
             if not asked or reason in _CUT:
                 return Completed(finish_reason=reason or FinishReason.STOP)
-            if not left:
-                break
-            await self._book.begin(said, asked)
-            self._run.end_turn(asked)
+            if turn >= self._tools.bounds.turns:
+                return Incomplete(finish_reason=FinishReason.TOOL_CALLS)
+            waiting = [call for call in asked if self._must_wait(call)]
+            await self._book.begin(said, asked, waiting)
+            run.end_turn(asked)
             messages.append(prompt.asked(said.text, said.tool_calls))
-            messages += await self._call(asked)
-            if len(asked) < len(said.tool_calls):
-                # The rest is for the client to call.
-                return Completed(finish_reason=FinishReason.TOOL_CALLS)
-            if self._tools.afford is not None and not await self._tools.afford(messages, self._run.cost or 0):
-                return Incomplete()
-        return Incomplete(finish_reason=FinishReason.TOOL_CALLS)
+            await self._call([call for call in asked if call not in waiting])
+            if waiting:
+                return Waiting(messages, turn, waiting)
+            end = await self._answered(messages, said)
+            if end is not None:
+                return end
 
-    async def _ask(self, messages: Sequence[ChatMessage], *, is_first: bool, is_last: bool) -> None:
+    def _ours(self, said: Said) -> list[ToolCallDelta]:
+        return [call for call in said.tool_calls if call.name not in self._own]
+
+    def _must_wait(self, call: ToolCallDelta) -> bool:
+        """Nobody is asked about a call that cannot be run."""
+        try:
+            arguments_of(call.arguments)
+        except ToolError:
+            return False
+        return self._tools.needs_leave(call.name)
+
+    async def _go_on(self, resumed: Resumed, messages: list[ChatMessage]) -> Terminal | None:
+        """The end of the turn that had to wait."""
+        said = self._run.transcript.last
+        self._run.end_turn(self._ours(said))
+        messages[-1] = prompt.asked(said.text, [_changed(call, resumed) for call in said.tool_calls])
+        await self._call([call for call in self._run.calls if call.id in resumed.verdicts])
+        return await self._answered(messages, said)
+
+    async def _answered(self, messages: list[ChatMessage], said: Said) -> Terminal | None:
+        """Puts what tools gave behind what the model had said; how the run ends, if it does here."""
+        run = self._run
+        messages += [prompt.answered(run.transcript.results[call.id]) for call in run.calls]
+        if len(run.calls) < len(said.tool_calls):
+            # The rest is for the client to call.
+            return Completed(finish_reason=FinishReason.TOOL_CALLS)
+        if self._tools.afford is not None and not await self._tools.afford(messages, run.cost or 0):
+            return Incomplete()
+        return None
+
+    async def _ask(self, messages: Sequence[ChatMessage], turn_number: int) -> None:
         run, spec = self._run, self._run.spec
         options = dict(spec.request.options)
-        if not is_first:
+        if turn_number > 1:
             # Who must call something has done so.
             options.pop("tool_choice", None)
-        if is_last and not is_first:
+        if 1 < turn_number == self._tools.bounds.turns:
             # It has had its turns: now it is to answer with what it has.
             options["tool_choice"] = "none"
         run.request = replace(spec.request, messages=tuple(messages), options=options, wants_raw=False)
         await turn.run(_Numbered(spec.provider, run.transcript), run.request, run.journal, run.transcript, None)
 
-    async def _call(self, asked: Sequence[ToolCallDelta]) -> list[ChatMessage]:
-        """Runs these side by side; what the model is told of each, in their order."""
+    async def _call(self, asked: Sequence[ToolCallDelta]) -> None:
+        """Runs these side by side."""
         async with anyio.create_task_group() as group:
             for place, call in enumerate(asked):
                 group.start_soon(self._called, call, place)
-        results = self._run.transcript.results
-        return [prompt.answered(results[call.id]) for call in asked]
 
     async def _called(self, call: ToolCallDelta, place: int) -> None:
         told = ToolCallFinished(index=call.index, id=call.id, name=call.name, arguments=call.arguments)
@@ -111,7 +147,12 @@ class _Loop:
         tool = self._tools.find(call.name)
         if tool is None:
             raise ToolError(ToolErrorCode.NOT_FOUND, f"There is no tool {call.name!r}")
-        arguments = _arguments(call.arguments)
+        verdict = self._verdict(call)
+        if verdict is not None:
+            told.arguments = verdict.arguments
+            if not verdict.is_approved:
+                raise ToolError(ToolErrorCode.REJECTED, f"The user did not allow this call{_because(verdict.reason)}")
+        arguments = arguments_of(told.arguments)
         try:
             async with asyncio.timeout(self._tools.bounds.seconds):
                 found = await self._tools.toolbox.call(tool, arguments, key=call.id)
@@ -124,8 +165,22 @@ class _Loop:
             raise ToolError(ToolErrorCode.INTERNAL, "Something went wrong on our side") from error
         told.output, told.is_error = found.text, found.is_error
 
+    def _verdict(self, call: ToolCallDelta) -> Verdict | None:
+        resumed = self._run.spec.resumed
+        return resumed.verdicts.get(call.id) if resumed is not None else None
 
-def _arguments(written: str) -> dict[str, object]:
+
+def _changed(call: ToolCallDelta, resumed: Resumed) -> ToolCallDelta:
+    """As a person has changed it: what the model reads of it is what was run."""
+    verdict = resumed.verdicts.get(call.id)
+    return call if verdict is None else msgspec.structs.replace(call, arguments=verdict.arguments)
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""
+
+
+def arguments_of(written: str) -> dict[str, object]:
     """Raises ToolError for what is no JSON object."""
     try:
         return msgspec.json.decode(written or "{}", type=dict[str, object])

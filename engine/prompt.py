@@ -87,7 +87,7 @@ def calls(
         part: dict[str, object] = {"type": TOOL_CALL, "id": call.id, "name": call.name, "arguments": call.arguments}
         told = (results or {}).get(call.id)
         if told is not None:
-            part |= {"output": told.output, "is_error": told.is_error, "code": told.code}
+            part |= {"arguments": told.arguments, "output": told.output, "is_error": told.is_error, "code": told.code}
         found.append(part)
     return found
 

@@ -30,6 +30,7 @@ from engine.journal import Journal
 from engine.ownership import OnDisconnect, Ownership
 from engine.prices import Prices
 from engine.providers.base import ChatRequest, Provider
+from engine.resumption import Resumed
 from engine.routing import Route
 from engine.tools.base import ToolErrorCode
 from engine.tools.toolset import Toolset
@@ -56,7 +57,7 @@ class Spec:
 
     `credential_id` is what its user came with. Without `prices` nobody knows what it costs. `is_reserved`: what it may cost
     was reserved in the user's budget, and that ends with its ledger row. With `tools` it has as many turns as they take; such a
-    run is durable.
+    run is durable. One that had waited for leave is `resumed`.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Spec:
     prices: Prices | None = None
     is_reserved: bool = False
     tools: Toolset | None = None
+    resumed: Resumed | None = None
 
 
 class Run:
@@ -87,7 +89,7 @@ class Run:
     def __init__(self, spec: Spec, journal: Journal, worker_id: str, *, is_shared: bool) -> None:
         self.spec = spec
         self.journal = journal
-        self.transcript = Transcript()
+        self.transcript = Transcript() if spec.resumed is None else spec.resumed.said
         self.tap = turn.Tap() if spec.request.wants_raw else None
         self.status = GenerationStatus.RUNNING
         self.usage = Usage()
@@ -101,7 +103,7 @@ class Run:
         is_reachable = is_shared and spec.is_durable
         self.ownership = Ownership(spec.on_disconnect, spec.grace, self._disown, is_shared=is_reachable)
         self._stop: Terminal | None = None
-        self.request: ChatRequest | None = spec.request
+        self.request: ChatRequest | None = spec.request if spec.resumed is None else None
         self._asked: tuple[ChatRequest, int] | None = None
         self._used = _NOTHING
         self.calls: Sequence[ToolCallDelta] = ()
@@ -157,17 +159,18 @@ class Run:
         finish = self.transcript.finish_reason
         if self.status is GenerationStatus.CANCELLED:
             finish = FinishReason.CANCELLED
+        usage, is_known = self.whole, self.status.is_terminal or self.status is GenerationStatus.REQUIRES_APPROVAL
         return {
             "finish_reason": finish,
             "error_code": self.failure.code if self.failure else None,
             "error_message": self.failure.message if self.failure else None,
             "error_is_retryable": self.failure.is_retryable if self.failure else None,
-            "prompt_tokens": self.usage.prompt_tokens,
-            "completion_tokens": self.usage.completion_tokens,
-            "cached_tokens": self.usage.cached_tokens,
-            "reasoning_tokens": self.usage.reasoning_tokens,
-            "usage_provenance": self.usage.provenance if self.status.is_terminal else None,
-            "cost_nanos": self.cost,
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "reasoning_tokens": usage.reasoning_tokens,
+            "usage_provenance": usage.provenance if is_known else None,
+            "cost_nanos": self.whole_cost,
         }
 
     @property
@@ -249,6 +252,19 @@ class Run:
         return prices.cost(self.usage if self.status.is_terminal else self.used())
 
     @property
+    def whole(self) -> Usage:
+        """What all attempts have used, this one as far as it has ended."""
+        earlier = self.spec.resumed
+        return self.usage if earlier is None else together(earlier.usage, self.usage)
+
+    @property
+    def whole_cost(self) -> int | None:
+        earlier, cost = self.spec.resumed, self.cost
+        if earlier is None or (earlier.cost is None and cost is None):
+            return cost
+        return (earlier.cost or 0) + (cost or 0)
+
+    @property
     def seconds(self) -> float:
         """How long it has run so far."""
         return time.monotonic() - self._began
@@ -256,7 +272,7 @@ class Run:
     @property
     def first_token_seconds(self) -> float | None:
         """How long its first word took; None until that has come."""
-        return self.transcript.began - self._began if self.transcript.deltas else None
+        return self.transcript.began - self._began if self.transcript.began else None
 
     def bill(self) -> Mapping[str, object]:
         """Its row of the ledger, once it has ended."""

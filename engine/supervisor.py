@@ -17,7 +17,7 @@ import structlog
 from db import feed, generations, items
 from db.base import StorageError, WriteSession, new_id, now
 from db.models import GenerationStatus, ItemStatus
-from engine import conventions, loop, prompt, turn
+from engine import conventions, leave, loop, prompt, turn
 from engine.events import (
     Cancelled,
     Completed,
@@ -32,6 +32,7 @@ from engine.events import (
 )
 from engine.log import EventLog
 from engine.providers.base import UpstreamError
+from engine.resumption import Waiting
 from engine.ring import Batch
 from engine.routing import Route
 from engine.run import Run, Spec
@@ -104,11 +105,13 @@ class Supervisor:
     def start(self, spec: Spec) -> Run:
         """Starts a run whose row, if it is durable, is already committed."""
         self.hold(spec.user_id, spec.id, 0)
-        journal = self.log.open(spec.id, spec.attempt, is_durable=spec.is_durable)
+        last = spec.resumed.last if spec.resumed is not None else 0
+        journal = self.log.open(spec.id, spec.attempt, is_durable=spec.is_durable, last=last)
         run = Run(spec, journal, self.worker_id, is_shared=self.has_neighbours)
         journal.on_lost = lambda: run.stop(Cancelled())
         self._runs[spec.id] = run
-        journal.append((Started(model=spec.model),))
+        if spec.resumed is None:
+            journal.append((Started(model=spec.model),))
         if run.route is not None:
             run.route.on_change = partial(_reroute, run, run.route)
         run.task = asyncio.get_running_loop().create_task(self._drive(run))
@@ -134,9 +137,32 @@ class Supervisor:
             event = await self._attempt(run)
         if run.scope.cancelled_caught:
             event = run.stopped or Incomplete()
+        if isinstance(event, Waiting):
+            if run.stopped is None:
+                await self._wait(run, event)
+                return
+            event = run.stopped
         await self._finish(run, event)
 
-    async def _attempt(self, run: Run) -> Terminal:
+    async def _wait(self, run: Run, waiting: Waiting) -> None:
+        """Ends this attempt. The run itself goes on once somebody has given leave, wherever that is."""
+        spec = run.spec
+        self.let_go(spec.user_id, spec.id)
+        run.usage, run.status = run.used(), GenerationStatus.REQUIRES_APPROVAL
+        run.ownership.close()
+        if spec.is_reserved:
+            self.log.release(spec.id)
+        asked = leave.asked(run, waiting)
+        await run.journal.part(leave.requests(asked), partial(leave.settle, run, waiting, asked), run.bill())
+        if run.journal.is_lost:
+            self.log.record(run.bill())
+        self.log.part(run.journal)
+        self._forget(run)
+        run.finished.set_result(None)
+        self._is_idle.set()
+        _log.info("generation waits", generation_id=spec.id, model=run.model, calls=len(asked))
+
+    async def _attempt(self, run: Run) -> Terminal | Waiting:
         spec = run.spec
         try:
             if spec.tools is not None:
@@ -158,7 +184,8 @@ class Supervisor:
         spec = run.spec
         # Before anybody can see the end: whoever does may start the next run at once.
         self.let_go(spec.user_id, spec.id)
-        run.usage = event.usage = run.used(event)
+        run.usage = run.used(event)
+        event.usage = run.whole
         # Never before its beginning, whatever has been done to the clock meanwhile.
         run.status, run.finished_at = _status(event), max(now(), spec.created_at)
         run.ownership.close()

@@ -50,7 +50,7 @@ class Transcript:
     _before: tuple[int, int] = (0, 0)
 
     def take(self, chunk: Chunk) -> None:
-        if not self.deltas and chunk.deltas:
+        if not self.began and chunk.deltas:
             self.began = time.monotonic()
         for delta in chunk.deltas:
             self.add(delta)

@@ -8,9 +8,10 @@ from typing import TypeAlias, TypeVar
 
 from strawberry.dataloader import DataLoader
 
-from db.models import ApiKey, Conversation, Generation, Item, Media, Project, ProviderKey, Share
+from db.models import ApiKey, Approval, Conversation, Generation, Item, Media, Project, ProviderKey, Share
 from resolvers import (
     api_keys,
+    approvals,
     branches,
     budgets,
     conversations,
@@ -122,6 +123,10 @@ class Loaders:
 
     async def _api_key_pages(self, keys: list[PageKey]) -> list[Page[ApiKey] | BaseException | None]:
         return await _by_window(partial(api_keys.pages, self._call), keys)
+
+    @cached_property
+    def approvals(self) -> DataLoader[str, Approval | None]:
+        return loader(partial(approvals.by_ids, self._call))
 
     @cached_property
     def shares(self) -> DataLoader[str, Share | None]:

@@ -8,6 +8,7 @@ import strawberry
 
 from db import models
 from graph.fields.activity import ActivityMutations
+from graph.fields.approvals import ApprovalMutations
 from graph.fields.catalogue import ModelMutations
 from graph.fields.edits import EditMutations
 from graph.fields.embeddings import EmbeddingMutations
@@ -69,6 +70,7 @@ Input: TypeAlias = Annotated[T, strawberry.argument(description="What to do.")]
 class Mutation(
     ActivityMutations,
     ModelMutations,
+    ApprovalMutations,
     ShareMutations,
     SettingsMutations,
     EditMutations,

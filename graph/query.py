@@ -8,6 +8,7 @@ from typing import Annotated
 import strawberry
 
 from graph.context import Context
+from graph.fields.approvals import ApprovalFields
 from graph.fields.edits import BranchFields
 from graph.fields.export import ExportFields
 from graph.fields.lifecycle import LifecycleFields
@@ -35,6 +36,7 @@ from graph.relay import (
 from graph.types import catalog as models
 from graph.types.account import User
 from graph.types.admin import AdminQuery
+from graph.types.approval import Approval
 from graph.types.catalog import Model
 from graph.types.conversation import (
     Conversation,
@@ -73,6 +75,7 @@ class Query(
     LifecycleFields,
     ToolFields,
     MediaFields,
+    ApprovalFields,
 ):
     @resolved("The user who is signed in; null when nobody is.")
     async def viewer(self, info: Info) -> User | None:
@@ -153,6 +156,8 @@ async def _node(context: Context, id: str) -> Node | None:  # noqa: C901 - one l
             return shaped(item, await loaders.items.load(id))
         case "gen":
             return shaped(Generation.from_row, await loaders.generations.load(id))
+        case "appr":
+            return shaped(Approval.from_row, await loaders.approvals.load(id))
         case "user":
             user = await identity.viewer(context.call)
             return User.from_row(user) if user is not None and user.id == id else None

@@ -15,6 +15,7 @@ from engine.events import Delta, ReasoningDelta, TextDelta, ToolCallDelta
 from engine.events import GenerationEvent as Event
 from graph.fanout import Told, streamed
 from graph.fields.activity import ActivityStreams
+from graph.fields.approvals import ApprovalStreams
 from graph.fields.lifecycle import LifecycleStreams
 from graph.fields.shares import ShareStreams
 from graph.relay import Id, Info, given
@@ -30,7 +31,7 @@ LONGEST_WINDOW = 1000
 
 
 @strawberry.type(description="All that can be followed.")
-class Subscription(ShareStreams, ActivityStreams, LifecycleStreams):
+class Subscription(ShareStreams, ActivityStreams, LifecycleStreams, ApprovalStreams):
     @streamed(
         "The events of a run: first those that were, then those that come; ends after the last one. "
         "Leaving stops the run only where it was started so, by `GenerateOptions.onDisconnect`.",

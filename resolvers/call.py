@@ -49,6 +49,7 @@ class Policy:
     invite_required: bool = False
     tool_bounds: Bounds = field(default_factory=Bounds)
     origins: frozenset[str] = frozenset()
+    approval_seconds: float = 3600.0
 
 
 async def _nothing() -> Sequence[str]:

@@ -95,6 +95,7 @@ async def _batches(
             _check_gapless(seq, changes)
             seq = changes[-1].seq
             wanted = [one for one in changes if conversation_id is None or one.conversation_id == conversation_id]
+            wanted = [one for one in wanted if one.kind != Kind.APPROVAL]
             news = await _news(call, user_id, wanted)
             if news:
                 yield news

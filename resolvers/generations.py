@@ -11,7 +11,7 @@ from functools import partial
 from db import branches, conversations, feed, generations, items, search
 from db.base import now
 from db.models import Conversation, Generation, GenerationStatus, Item
-from engine import prompt
+from engine import leave, prompt
 from engine.ownership import OnDisconnect as OnDisconnect
 from engine.providers.base import ChatMessage, ChatRequest
 from engine.ring import Batch
@@ -206,12 +206,15 @@ async def cancel(call: Call, id: str) -> Generation:
     run = supervisor.find(id)
     if run is not None and run.spec.user_id == caller.user_id:
         await supervisor.cancel(id)
-        # Of one that is not stored nothing else can be read until its bill is.
-        return run.record()
+        if run.status.is_terminal:
+            # Of one that is not stored nothing else can be read until its bill is.
+            return run.record()
     [found] = await runs.of_user(call, caller.user_id, [id])
     if found is not None and GenerationStatus(found.status).is_terminal:
         return found
-    if found is not None or supervisor.has_neighbours:
+    if found is not None and await leave.cancel(call.services.database, id, caller.user_id):
+        pass
+    elif found is not None or supervisor.has_neighbours:
         await _cancel_elsewhere(call, id, caller.user_id)
     ended = (await runs.of_user(call, caller.user_id, [id]))[0] or found
     if ended is None:

@@ -16,6 +16,7 @@ from engine import prompt
 from engine.ownership import OnDisconnect
 from engine.providers.base import ChatMessage, ChatRequest
 from engine.providers.registry import Entry
+from engine.resumption import Resumed
 from engine.routing import Route
 from engine.run import Run, Spec
 from engine.tools.base import Tool
@@ -75,15 +76,17 @@ async def plan(call: Call, caller: Caller, options: Options) -> Plan:
     manner = await settings.manner(call, caller.user_id)
     entry = catalog.choose(call, options.model if options.model is not None else manner.model)
     check_parameters(options.parameters, bounds(entry))
-    options, tools = _described(call, options)
+    options, tools = _described(call, options, manner)
     return Plan(entry, options, await routing.route(call, caller, entry), manner, tools)
 
 
-def _described(call: Call, options: Options) -> tuple[Options, Sequence[Tool]]:
+def _described(call: Call, options: Options, manner: Manner) -> tuple[Options, Sequence[Tool]]:
     """With all tools that are offered described as functions, and those of ours. Raises InvalidInput."""
     found = toolsets.offered(call, options.parameters, options.tools)
     if not found.tools:
         return options, ()
+    if not manner.uses_tools:
+        raise InvalidInput("Your settings switch tools off", field="tools")
     if options.parameters.get("n") not in (None, 1):
         raise InvalidInput("With tools of this server there is one answer: n must be 1", field="n")
     return replace(options, parameters={**options.parameters, "tools": toolsets.functions(found)}), found.tools
@@ -96,21 +99,42 @@ def places(call: Call, caller: Caller, count: int = 1) -> Generator[list[str]]:
     Raises RateLimited when the caller has enough of them running, and Unavailable when this process is about to leave.
     """
     supervisor, most = call.services.supervisor, call.services.limiter.most_running(caller)
-    if count and supervisor.is_draining:
-        raise Unavailable("This server is being stopped; another one, or this one in a moment, will answer")
+    if count:
+        _check_stays(call)
     held: list[str] = []
     try:
         for _ in range(count):
             held.append(new_id("gen"))
             if not supervisor.hold(caller.user_id, held[-1], most):
-                raise RateLimited(
-                    f"At most {most} generations may run at once; wait until one has ended", retry_after=1.0
-                )
+                raise _crowded(most)
         yield held
     except BaseException:
         for id in held:
             supervisor.let_go(caller.user_id, id)
         raise
+
+
+@contextlib.contextmanager
+def place(call: Call, caller: Caller, id: str) -> Generator[None]:
+    """The place of a run that goes on within the block. Raises what `places` raises."""
+    supervisor = call.services.supervisor
+    _check_stays(call)
+    if not supervisor.hold(caller.user_id, id, most := call.services.limiter.most_running(caller)):
+        raise _crowded(most)
+    try:
+        yield
+    except BaseException:
+        supervisor.let_go(caller.user_id, id)
+        raise
+
+
+def _check_stays(call: Call) -> None:
+    if call.services.supervisor.is_draining:
+        raise Unavailable("This server is being stopped; another one, or this one in a moment, will answer")
+
+
+def _crowded(most: int) -> RateLimited:
+    return RateLimited(f"At most {most} generations may run at once; wait until one has ended", retry_after=1.0)
 
 
 async def store(
@@ -224,21 +248,37 @@ def row(
 
 def start(call: Call, plan: Plan, generation: Generation, messages: Sequence[ChatMessage]) -> Run:
     """Starts a run whose row is committed."""
+    return call.services.supervisor.start(_spec(call, plan, generation, messages))
+
+
+def resume(call: Call, plan: Plan, generation: Generation, resumed: Resumed) -> Run:
+    """Goes on with a run that is its caller's process's now."""
+    spec = _spec(call, plan, generation, resumed.messages)
+    tools = spec.tools or toolsets.toolset(
+        call, plan.tools, plan.entry, plan.options.parameters, generation, plan.manner
+    )
+    ownership = OnDisconnect.CONTINUE
+    return call.services.supervisor.start(replace(spec, tools=tools, resumed=resumed, on_disconnect=ownership))
+
+
+def _spec(call: Call, plan: Plan, generation: Generation, messages: Sequence[ChatMessage]) -> Spec:
     entry, options = plan.entry, plan.options
-    return call.services.supervisor.start(
-        Spec(
-            id=generation.id,
-            user_id=generation.user_id,
-            model=entry.name,
-            provider=plan.route,
-            request=ChatRequest(entry.name, messages, options.parameters),
-            conversation_id=generation.conversation_id,
-            item_id=generation.item_id,
-            on_disconnect=options.on_disconnect,
-            grace=options.grace,
-            created_at=generation.created_at,
-            credential_id=generation.credential_id,
-            is_reserved=budgets.most(call, entry, messages, options.parameters) > 0,
-            tools=toolsets.toolset(call, plan.tools, entry, options.parameters, generation),
-        )
+    tools = None
+    if plan.tools:
+        tools = toolsets.toolset(call, plan.tools, entry, options.parameters, generation, plan.manner)
+    return Spec(
+        id=generation.id,
+        user_id=generation.user_id,
+        model=entry.name,
+        provider=plan.route,
+        request=ChatRequest(entry.name, messages, options.parameters),
+        conversation_id=generation.conversation_id,
+        item_id=generation.item_id,
+        on_disconnect=options.on_disconnect,
+        grace=options.grace,
+        attempt=generation.attempt,
+        created_at=generation.created_at,
+        credential_id=generation.credential_id,
+        is_reserved=budgets.most(call, entry, messages, options.parameters) > 0,
+        tools=tools,
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from db import generations
+from db import approvals, generations
 from db.base import now
 from db.models import Generation, GenerationStatus, UsageRecord
+from engine import leave
 from engine.events import Cancelled
 from engine.fleet import Activity
 from resolvers.access import READ, require
@@ -47,6 +48,10 @@ async def stop_of_credential(call: Call, user_id: str, credential_id: str) -> No
     for run in call.services.supervisor.active():
         if run.spec.credential_id == credential_id:
             run.stop(Cancelled())
+    async with call.read() as session:
+        waiting = await approvals.waiting(session, credential_id)
+    for id in waiting:
+        await leave.cancel(call.services.database, id, user_id)
     fleet = call.services.fleet
     if call.services.supervisor.has_neighbours:
         async with call.read() as session:

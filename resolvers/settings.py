@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,7 +24,7 @@ from resolvers.memories import Memory
 from resolvers.parameters import explained
 
 LARGEST = 32_768
-SECTIONS = ("memory_config", "profile_settings", "advanced_settings", "preferences")
+SECTIONS = ("memory_config", "profile_settings", "advanced_settings", "preferences", "tool_policy")
 # Other clients' names for the same fields, by section.
 ALIASES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -74,11 +75,22 @@ class Preferences(msgspec.Struct, frozen=True):
     enable_browser: bool = False
 
 
+Patterns = Annotated[list[Annotated[str, Meta(min_length=1, max_length=100)]], Meta(max_length=200)]
+
+
+class ToolPolicy(msgspec.Struct, frozen=True):
+    """Patterns of tools' names (`*` for any characters): whose calls the user wants to allow each, but for those in `allow`."""
+
+    require_approval: Patterns = []
+    allow: Patterns = []
+
+
 class _Known(msgspec.Struct, frozen=True):
     memory_config: MemoryConfig = MemoryConfig()
     profile_settings: Profile = Profile()
     advanced_settings: Advanced = Advanced()
     preferences: Preferences = Preferences()
+    tool_policy: ToolPolicy = ToolPolicy()
     enable_trace: bool = False
     enable_tools: bool = True
 
@@ -99,6 +111,7 @@ class Settings:
     memories: Sequence[Memory]
     is_traced: bool
     uses_tools: bool
+    tool_policy: ToolPolicy
     created_at: datetime
     updated_at: datetime
 
@@ -144,6 +157,13 @@ async def update(call: Call, *changes: Mapping[str, object]) -> Settings:
     return _whole(call, *found)
 
 
+async def allow_tool(call: Call, name: str) -> None:
+    """The caller does not want to be asked about this tool any more."""
+    found = (await get(call)).tool_policy
+    if name not in found.allow:
+        await update(call, {"tool_policy": {"allow": [*found.allow, name]}})
+
+
 def checked(given: Mapping[str, object]) -> dict[str, object]:
     """What is kept of these settings for somebody who has set none. Raises InvalidInput naming the field at fault."""
     own = {name: value for name, value in given.items() if name in FIELDS}
@@ -155,10 +175,13 @@ def checked(given: Mapping[str, object]) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How a user wants to be answered: put before the prompt, and the model where none is named (None for the server's)."""
+    """How a user wants to be answered: put before the prompt, and the model where none is named (None for the server's). Then
+    whether tools may be offered, and which of them may not run without the user's leave."""
 
     messages: tuple[ChatMessage, ...] = ()
     model: str | None = None
+    uses_tools: bool = True
+    tool_policy: ToolPolicy = dataclasses.field(default_factory=ToolPolicy)
 
 
 async def manner(call: Call, user_id: str) -> Manner:
@@ -169,7 +192,9 @@ async def manner(call: Call, user_id: str) -> Manner:
     user, row = found
     values = row.values if row is not None else {}
     text = "\n".join([*_introduction(values), *_recalled(values)])
-    return Manner(({"role": "system", "content": text},) if text else (), _model(call, user, _known(values)))
+    known = _known(values)
+    said: tuple[ChatMessage, ...] = ({"role": "system", "content": text},) if text else ()
+    return Manner(said, _model(call, user, known), known.enable_tools, known.tool_policy)
 
 
 def _model(call: Call, user: User, known: _Known) -> str | None:
@@ -277,6 +302,7 @@ def _whole(call: Call, user: User, row: UserSettings | None) -> Settings:
         memories=memories.of(values),
         is_traced=known.enable_trace,
         uses_tools=known.enable_tools,
+        tool_policy=known.tool_policy,
         created_at=row.created_at if row is not None else user.created_at,
         updated_at=row.updated_at if row is not None else user.created_at,
     )

@@ -14,9 +14,10 @@ from engine.providers.base import ChatMessage
 from engine.providers.registry import Entry
 from engine.tools.base import Tool
 from engine.tools.toolset import Toolset
-from resolvers import budgets, reservations
+from resolvers import budgets, globs, reservations
 from resolvers.call import Call
 from resolvers.errors import InvalidInput
+from resolvers.settings import Manner
 
 MOST = 128
 _FIELD = "tools"
@@ -100,11 +101,14 @@ def functions(found: Offered) -> list[Mapping[str, object]]:
 
 
 def toolset(
-    call: Call, tools: Sequence[Tool], entry: Entry, parameters: Mapping[str, object], generation: Generation
-) -> Toolset | None:
+    call: Call,
+    tools: Sequence[Tool],
+    entry: Entry,
+    parameters: Mapping[str, object],
+    generation: Generation,
+    manner: Manner,
+) -> Toolset:
     """For a run that may use these."""
-    if not tools:
-        return None
 
     async def afford(messages: Sequence[ChatMessage], cost: int) -> bool:
         amount = budgets.most(call, entry, messages, parameters)
@@ -113,5 +117,11 @@ def toolset(
         async with call.services.database.write() as session:
             return await reservations.raise_to(session, call.services.spent, generation.id, cost + amount)
 
-    services = call.services
-    return Toolset(services.toolbox, tools, services.database, services.policy.tool_bounds, afford)
+    services, policy = call.services, manner.tool_policy
+    asks = frozenset(
+        tool.name
+        for tool in tools
+        if globs.matches(tool.name, policy.require_approval) and not globs.matches(tool.name, policy.allow)
+    )
+    bounds, patience = services.policy.tool_bounds, services.policy.approval_seconds
+    return Toolset(services.toolbox, tools, services.database, bounds, afford, asks, patience)

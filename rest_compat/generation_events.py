@@ -18,7 +18,7 @@ from resolvers import history
 from resolvers.errors import InvalidInput
 from rest_compat.endpoint import Answer, Ask, Reply, Stream
 from rest_compat.generations import GenerationError, GenerationUsage, call_object, result_object
-from rest_compat.shapes import JsonObject
+from rest_compat.shapes import JsonObject, moment
 
 _log = structlog.get_logger()
 
@@ -49,6 +49,8 @@ class GenerationEventObject(msgspec.Struct, frozen=True, kw_only=True):
     | `generation.text.delta`, `generation.reasoning.delta` | `delta`, to be appended |
     | `generation.tool_call.delta` | `index` of the call, its `id` and `name` once, `delta` of its arguments |
     | `generation.tool_call.finished` | `tool_call`: the whole call, with its `output`, `is_error` and `error_code` |
+    | `generation.approval.requested` | `approval_id`, `call_id`, `name`, `arguments`, `expires_at`: a person must decide |
+    | `generation.approval.decided` | `approval_id`, `call_id`, `decision`, `arguments` if changed, `reason` |
     | `generation.snapshot` | `text`, `reasoning`, `tool_calls`: all up to here, in place of what was put together before |
     | `generation.completed`, `generation.incomplete`, `generation.cancelled` | `finish_reason`, `usage`; the last event |
     | `generation.failed` | `error`, `usage`; the last event |
@@ -72,6 +74,11 @@ class GenerationEventObject(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: str | UnsetType = UNSET
     tool_call: JsonObject | UnsetType = UNSET
     tool_calls: list[JsonObject] | UnsetType = UNSET
+    approval_id: str | UnsetType = UNSET
+    call_id: str | UnsetType = UNSET
+    arguments: str | UnsetType = UNSET
+    decision: str | UnsetType = UNSET
+    expires_at: str | UnsetType = UNSET
     finish_reason: str | UnsetType = UNSET
     error: GenerationError | UnsetType = UNSET
     usage: GenerationUsage | UnsetType = UNSET
@@ -140,6 +147,8 @@ def _event(id: str, event: events.GenerationEvent) -> bytes:
 def _shape(id: str, event: events.GenerationEvent) -> GenerationEventObject:
     if isinstance(event, events.Delta):
         return _delta(id, event)
+    if isinstance(event, events.ApprovalRequested | events.ApprovalDecided):
+        return _approval(id, event)
     if isinstance(event, events.Terminal):
         return _end(id, event)
     seq = event.seq
@@ -170,6 +179,34 @@ def _shape(id: str, event: events.GenerationEvent) -> GenerationEventObject:
                 tool_calls=[
                     ended.get(call.id) or call_object(call.id, call.name, call.arguments) for call in event.tool_calls
                 ],
+            )
+        case _:
+            assert_never(event)
+
+
+def _approval(id: str, event: events.ApprovalRequested | events.ApprovalDecided) -> GenerationEventObject:
+    match event:
+        case events.ApprovalRequested():
+            return GenerationEventObject(
+                type="generation.approval.requested",
+                seq=event.seq,
+                generation_id=id,
+                approval_id=event.id,
+                call_id=event.call_id,
+                name=event.name,
+                arguments=event.arguments,
+                expires_at=moment(event.expires_at) if event.expires_at is not None else UNSET,
+            )
+        case events.ApprovalDecided():
+            return GenerationEventObject(
+                type="generation.approval.decided",
+                seq=event.seq,
+                generation_id=id,
+                approval_id=event.id,
+                call_id=event.call_id,
+                decision=event.decision,
+                arguments=event.arguments or UNSET,
+                reason=event.reason or UNSET,
             )
         case _:
             assert_never(event)

@@ -19,6 +19,8 @@ _STATUSES: Mapping[GenerationStatus, Status] = MappingProxyType(
     {
         GenerationStatus.QUEUED: "queued",
         GenerationStatus.RUNNING: "running",
+        # For a person, as `/v1/approvals` tells.
+        GenerationStatus.REQUIRES_APPROVAL: "pending",
         GenerationStatus.COMPLETED: "completed",
         # With all that there was room for.
         GenerationStatus.INCOMPLETE: "completed",

@@ -16,6 +16,7 @@ from resolvers.access import ADMIN, KEYS_WRITE, PROVIDERS_WRITE, PUBLIC, READ, W
 from resolvers.call import Services
 from rest_compat import (
     api_keys,
+    approval_routes,
     auth,
     branches,
     chat,
@@ -205,6 +206,7 @@ OPERATIONS = (
         "GET", "/v1/events", READ, events.follow,
         request=EventQuery, response=EventObject, is_watched=True,
     ),
+    *approval_routes.OPERATIONS,
     *model_routes.OPERATIONS,
     *text_routes.OPERATIONS,
     *tool_routes.OPERATIONS,

@@ -23,6 +23,7 @@ class SettingsObject(msgspec.Struct, frozen=True, kw_only=True):
     memory_config: JsonObject
     profile_settings: JsonObject
     advanced_settings: JsonObject
+    tool_policy: JsonObject
     enable_trace: bool
     enable_tools: bool
     preferences: JsonObject
@@ -60,6 +61,7 @@ def _reply(found: Settings) -> Reply:
                 memory_config=_section("memory_config", found.memory),
                 profile_settings=_section("profile_settings", found.profile),
                 advanced_settings=_section("advanced_settings", found.advanced),
+                tool_policy=_section("tool_policy", found.tool_policy),
                 enable_trace=found.is_traced,
                 enable_tools=found.uses_tools,
                 preferences=_chosen(found),

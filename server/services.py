@@ -13,6 +13,7 @@ import structlog
 from db.base import Database, Lanes, StorageError
 from db.migrate import is_current, migrate
 from engine.catalogue import Catalogue
+from engine.expiry import Expiry
 from engine.feed import Feed
 from engine.fleet import Fleet
 from engine.http import Guard, HttpClient, Timeouts
@@ -159,6 +160,7 @@ class Process:
             await self._tools.read()
             self._start("tools", self._tools.run())
             self._start("model lifecycle", self.services.lifecycle.run())
+            self._start("approvals", Expiry(self._database).run())
             stack.push_async_callback(self._stop)
             await self._list_models()
             yield
@@ -279,7 +281,9 @@ def _trace(settings: Settings) -> Trace:
 def _policy(settings: Settings) -> Policy:
     bounds = Bounds(turns=settings.tool_turns, at_once=settings.tools_at_once)
     origins = frozenset(settings.cors_origins)
-    return Policy(settings.guests, settings.auto_reply, settings.invite_required, bounds, origins)
+    return Policy(
+        settings.guests, settings.auto_reply, settings.invite_required, bounds, origins, settings.approval_seconds
+    )
 
 
 def _tool_doors(trace: Trace) -> Doors:

@@ -202,6 +202,8 @@ class Settings(BaseSettings):
     """Generations that run at once for a person; 0 for no limit."""
     tool_turns: Annotated[int, Field(ge=1, le=100), _named("TOOL_TURNS")] = 8
     """How often a model is asked in one generation that calls tools of this server."""
+    approval_seconds: Annotated[float, Field(ge=1, le=30 * 86_400), _named("APPROVAL_SECONDS")] = 3600.0
+    """Seconds for which a generation waits for a person's leave to call a tool; then it ends."""
     tools_at_once: Annotated[int, Field(ge=1, le=64), _named("TOOLS_AT_ONCE")] = 4
     """Calls of one generation that run at the same time."""
     drain_seconds: Annotated[float, Field(ge=0, le=3600), _named("DRAIN_SECONDS")] = 20.0

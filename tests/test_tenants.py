@@ -24,7 +24,7 @@ import pytest
 from db.base import new_id
 from db.models import Role
 from rest_compat.routes import OPERATIONS
-from tests import conversation_places, documents, media_places, model_places, tool_places
+from tests import approval_places, conversation_places, documents, media_places, model_places, tool_places
 from tests.graph.conftest import Peer, peer
 from tests.house import House, house
 
@@ -44,11 +44,15 @@ EVERYTHING = (
     "share",
     "memory",
     "project",
+    "approval",
 )
 NOBODYS: tuple[str, ...] = ()
 # By whom and where money is spent.
 SPENDERS = ("user", "api_key", "conversation")
 SAMPLES: Mapping[Place, tuple[str, ...]] = {
+    **dict.fromkeys(approval_places.IDS, EVERYTHING),
+    **dict.fromkeys(approval_places.CURSORS, ("approval_cursor",)),
+    **dict.fromkeys(approval_places.TOOLS, NOBODYS),
     ("Query.node", "id"): EVERYTHING,
     ("Query.nodes", "ids"): EVERYTHING,
     ("Query.conversation", "id"): EVERYTHING,
@@ -196,6 +200,7 @@ BODIES: Mapping[str, dict[str, object]] = {
     "PUT /v1/admin/budgets/{subject_id}/{period}": {"limit": 1},
     "POST /v1/generate": {"modality": "text", "input": {"prompt": "I was here"}},
     **conversation_places.BODIES,
+    **approval_places.BODIES,
     "POST /v1/conversations/{id}/items": {"role": "user", "content": "I was here", "generate": False},
     "POST /v1/conversations/{id}/messages": {"role": "user", "content": "I was here", "generate": False},
 }
@@ -203,11 +208,13 @@ QUERIES: Mapping[str, dict[str, str]] = {"GET /v1/search": {"q": "text"}}
 # Where its owner gets another answer for a thing of this kind than for nothing; that proves that the id was looked at.
 OWNERS: Mapping[Place, frozenset[str]] = {
     ("Query.node", "id"): frozenset(
-        {"conversation", "item", "generation", "user", "api_key", "provider_key", "share", "project"}
+        {"conversation", "item", "generation", "user", "api_key", "provider_key", "share", "project", "approval"}
     ),
     ("Query.nodes", "ids"): frozenset(
-        {"conversation", "item", "generation", "user", "api_key", "provider_key", "share", "project"}
+        {"conversation", "item", "generation", "user", "api_key", "provider_key", "share", "project", "approval"}
     ),
+    **dict.fromkeys(approval_places.IDS, frozenset({"approval"})),
+    **dict.fromkeys(approval_places.CURSORS, frozenset({"approval_cursor"})),
     ("Query.conversation", "id"): frozenset({"conversation"}),
     ("Query.conversations", "after"): frozenset({"conversation_cursor"}),
     ("Query.conversations", "before"): frozenset({"conversation_cursor"}),
@@ -515,6 +522,7 @@ async def _things(found: House, ann: httpx2.AsyncClient) -> dict[str, str]:
         "project_cursor": folders.json()["data"]["projects"]["edges"][0]["cursor"],
         "provider": "openai",
         "feed_cursor": feed_cursor,
+        **await approval_places.things(found, ann),
     }
 
 

@@ -1,6 +1,9 @@
 """Every table. A face may read a row; only the noun files beside this package ask for one."""
 
+from db.models.calls import Approval as Approval
+from db.models.calls import ApprovalStatus as ApprovalStatus
 from db.models.calls import CallStatus as CallStatus
+from db.models.calls import Pause as Pause
 from db.models.calls import ToolCall as ToolCall
 from db.models.catalog import CatalogModel as CatalogModel
 from db.models.catalog import ProviderModel as ProviderModel

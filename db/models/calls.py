@@ -5,15 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import ForeignKey
+from sqlalchemy import ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.base import Base, new_id, now
 
 
 class CallStatus(StrEnum):
-    """RUNNING until it has ended, whichever way."""
+    """WAITING for a person's leave, RUNNING, or ended, whichever way."""
 
+    WAITING = "waiting"
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -41,3 +42,54 @@ class ToolCall(Base):
     code: Mapped[str] = mapped_column(default="")
     created_at: Mapped[datetime] = mapped_column(default=now)
     finished_at: Mapped[datetime | None]
+
+
+class ApprovalStatus(StrEnum):
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+class Approval(Base):
+    """A person's leave to run one call. While one is pending its run waits, and no process holds it.
+
+    `arguments` are those that the model wrote, `changed` those that the person has put in their place.
+    """
+
+    __tablename__ = "approvals"
+    __table_args__ = (
+        Index("ix_approvals_user", "user_id", "id"),
+        Index(
+            "ix_approvals_pending",
+            "expires_at",
+            sqlite_where=text("status = 'pending'"),
+            postgresql_where=text("status = 'pending'"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("appr"))
+    generation_id: Mapped[str] = mapped_column(ForeignKey("generations.id", ondelete="CASCADE"), index=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    conversation_id: Mapped[str | None]
+    call_id: Mapped[str]
+    tool: Mapped[str]
+    arguments: Mapped[str]
+    changed: Mapped[str | None]
+    status: Mapped[str] = mapped_column(default=ApprovalStatus.PENDING)
+    reason: Mapped[str] = mapped_column(default="")
+    decided_by: Mapped[str | None]
+    decided_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Pause(Base):
+    """What a run that waits for leave needs to go on: what its model is to be told, and how often it was asked already."""
+
+    __tablename__ = "pauses"
+
+    generation_id: Mapped[str] = mapped_column(ForeignKey("generations.id", ondelete="CASCADE"), primary_key=True)
+    state: Mapped[dict[str, object]] = mapped_column(default=dict)
+    created_at: Mapped[datetime] = mapped_column(default=now)

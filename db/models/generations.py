@@ -14,6 +14,7 @@ from db.base import Base, new_id, now
 class GenerationStatus(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
+    REQUIRES_APPROVAL = "requires_approval"
     COMPLETED = "completed"
     INCOMPLETE = "incomplete"
     FAILED = "failed"
@@ -21,11 +22,14 @@ class GenerationStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        return self not in (GenerationStatus.QUEUED, GenerationStatus.RUNNING)
+        return self not in _UNFINISHED
+
+
+_UNFINISHED = frozenset({GenerationStatus.QUEUED, GenerationStatus.RUNNING, GenerationStatus.REQUIRES_APPROVAL})
 
 
 class Generation(Base):
-    """One run of a model, held by `worker_id` for as long as that worker's heart beats. `attempt` fences all that it writes.
+    """One run of a model, held by `worker_id` for as long as that worker's heart beats; by nobody while it waits for leave. `attempt` fences all that it writes.
 
     `cost_nanos` in billionths of a US dollar, null where no price is known.
     """

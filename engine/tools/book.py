@@ -28,8 +28,8 @@ class Book:
         self._run = run
         self._database = database
 
-    async def begin(self, said: Said, asked: Sequence[ToolCallDelta]) -> None:
-        """Returns once it is stored that these calls begin. They are part of what was said in the turn."""
+    async def begin(self, said: Said, asked: Sequence[ToolCallDelta], waiting: Sequence[ToolCallDelta]) -> None:
+        """Returns once it is stored that these calls begin, or wait for leave. They are part of what was said in the turn."""
         spec, moment = self._run.spec, now()
         rows = [
             ToolCall(
@@ -39,6 +39,7 @@ class Book:
                 number=call.index,
                 name=call.name,
                 arguments=call.arguments,
+                status=CallStatus.WAITING if call in waiting else CallStatus.RUNNING,
                 created_at=moment,
             )
             for call in asked
@@ -85,6 +86,7 @@ async def end(session: WriteSession, user_id: str, told: ToolCallFinished, *, ha
     moment = now()
     values = {
         "status": CallStatus.FAILED if told.is_error else CallStatus.COMPLETED,
+        "arguments": told.arguments,
         "output": told.output,
         "is_error": told.is_error,
         "code": told.code,

@@ -27,13 +27,20 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Toolset:
-    """`tools` are those that are offered."""
+    """`tools` are those that are offered; of these `asks` are the names of those of which their user wants to allow each call,
+    beside those of which the operator does. `patience` is for how many seconds leave can be given."""
 
     toolbox: Toolbox
     tools: Sequence[Tool]
     database: Sessions
     bounds: Bounds = field(default_factory=Bounds)
     afford: Afford | None = None
+    asks: frozenset[str] = frozenset()
+    patience: float = 3600.0
+
+    def needs_leave(self, name: str) -> bool:
+        tool = self.find(name)
+        return tool is not None and (tool.needs_approval or name in self.asks)
 
     def find(self, name: str) -> Tool | None:
         return next((tool for tool in self.tools if tool.name == name), None)

@@ -36,6 +36,8 @@ _PLACES: Mapping[str, str] = MappingProxyType(
         "is_code_enabled": "advanced_settings.code_enabled",
         "is_traced": "enable_trace",
         "uses_tools": "enable_tools",
+        "tools_to_approve": "tool_policy.require_approval",
+        "approved_tools": "tool_policy.allow",
         "is_enabled": "memory_config.enabled",
         "observes": "memory_config.observe_enabled",
         "injects_user_core": "memory_config.inject_user_core",

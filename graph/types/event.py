@@ -7,6 +7,7 @@ import contextlib
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from enum import Enum, auto
 from typing import assert_never
 
@@ -16,6 +17,7 @@ import strawberry
 from engine import events
 from engine.ring import Batch
 from graph.fanout import Told
+from graph.types.approval import ApprovalStatus
 from graph.types.content import ToolCallPart
 from graph.types.failure import GenerationErrorCode
 from graph.types.generation import Generation, GenerationError
@@ -79,6 +81,26 @@ class ToolCallDelta(GenerationEvent):
 )
 class ToolCallFinished(GenerationEvent):
     tool_call: ToolCallPart = strawberry.field(description="The call, with what came of it.")
+
+
+@strawberry.type(description="A person must allow a call of a tool; the run waits for that.")
+class ApprovalRequested(GenerationEvent):
+    approval_id: strawberry.ID = strawberry.field(description="ID of the approval, for `decideApproval`.")
+    tool_call_id: strawberry.ID = strawberry.field(description="ID of the call.")
+    name: str = strawberry.field(description="Name of the tool.")
+    arguments: str = strawberry.field(description="The arguments as the model wrote them.")
+    expires_at: datetime | None = strawberry.field(description="When leave can no longer be given.")
+
+
+@strawberry.type(description="It was decided whether a call may run, or nobody will decide any more.")
+class ApprovalDecided(GenerationEvent):
+    approval_id: strawberry.ID = strawberry.field(description="ID of the approval.")
+    tool_call_id: strawberry.ID = strawberry.field(description="ID of the call.")
+    decision: ApprovalStatus = strawberry.field(description="What was decided.")
+    changed_arguments: str | None = strawberry.field(
+        description="The arguments that a person has put in place of the model's."
+    )
+    reason: str | None = strawberry.field(description="Why, if that was said.")
 
 
 @strawberry.type(description="Last event: the model ended by itself.")
@@ -167,7 +189,14 @@ async def _shaped(
     return Told(shown)
 
 
-Other = events.Started | events.Rerouted | events.ToolCallFinished | events.Snapshot
+Other = (
+    events.Started
+    | events.Rerouted
+    | events.ToolCallFinished
+    | events.ApprovalRequested
+    | events.ApprovalDecided
+    | events.Snapshot
+)
 
 
 def _discreet(event: Other) -> Other:
@@ -175,6 +204,10 @@ def _discreet(event: Other) -> Other:
     match event:
         case events.ToolCallFinished():
             return msgspec.structs.replace(event, arguments="", output="")
+        case events.ApprovalRequested():
+            return msgspec.structs.replace(event, arguments="")
+        case events.ApprovalDecided():
+            return msgspec.structs.replace(event, arguments="", reason="")
         case events.Snapshot():
             return msgspec.structs.replace(event, results=[])
         case _:
@@ -215,6 +248,26 @@ def other(id: strawberry.ID, event: Other) -> GenerationEvent:
             )
         case events.ToolCallFinished():
             return ToolCallFinished(generation_id=id, seq=event.seq, tool_call=_ended(event))
+        case events.ApprovalRequested():
+            return ApprovalRequested(
+                generation_id=id,
+                seq=event.seq,
+                approval_id=strawberry.ID(event.id),
+                tool_call_id=strawberry.ID(event.call_id),
+                name=event.name,
+                arguments=event.arguments,
+                expires_at=event.expires_at,
+            )
+        case events.ApprovalDecided():
+            return ApprovalDecided(
+                generation_id=id,
+                seq=event.seq,
+                approval_id=strawberry.ID(event.id),
+                tool_call_id=strawberry.ID(event.call_id),
+                decision=ApprovalStatus(event.decision),
+                changed_arguments=event.arguments or None,
+                reason=event.reason or None,
+            )
         case events.Snapshot():
             ended = {call.id: _ended(call) for call in event.results}
             calls = [

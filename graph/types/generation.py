@@ -29,7 +29,10 @@ Parent: TypeAlias = Annotated["Conversation", strawberry.lazy("graph.types.conve
 @strawberry.enum(description="State of a run.")
 class GenerationStatus(Enum):
     QUEUED = strawberry.enum_value("queued", description="Waits for its turn.")
-    RUNNING = strawberry.enum_value("running", description="The model is at work.")
+    RUNNING = strawberry.enum_value("running", description="The model is at work, or a tool that it has called.")
+    REQUIRES_APPROVAL = strawberry.enum_value(
+        "requires_approval", description="Waits until a person has decided about a call of a tool."
+    )
     COMPLETED = strawberry.enum_value("completed", description="The model ended by itself.")
     INCOMPLETE = strawberry.enum_value(
         "incomplete", description="Ended by a bound of this server; what there was is kept."

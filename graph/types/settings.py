@@ -57,6 +57,12 @@ class UserSettings:
     is_code_enabled: bool = strawberry.field(description="Whether models may run code.")
     is_traced: bool = strawberry.field(description="Whether runs are traced for the user.")
     uses_tools: bool = strawberry.field(description="Whether models are offered tools.")
+    tools_to_approve: list[str] = strawberry.field(
+        description="Names of tools whose calls wait for the user's leave; `*` stands for any characters."
+    )
+    approved_tools: list[str] = strawberry.field(
+        description="Names of tools that are exempt from that; `*` stands for any characters."
+    )
     memory: MemorySettings = strawberry.field(description="What is remembered.")
     memories: list[Memory] = strawberry.field(
         description="What models are to remember, the newest first: at most 100. How many reach them is in `memory`."
@@ -78,6 +84,8 @@ class UserSettings:
             is_code_enabled=found.advanced.code_enabled,
             is_traced=found.is_traced,
             uses_tools=found.uses_tools,
+            tools_to_approve=found.tool_policy.require_approval,
+            approved_tools=found.tool_policy.allow,
             memory=MemorySettings(
                 is_enabled=memory.enabled,
                 observes=memory.observe_enabled,
@@ -152,6 +160,13 @@ class UpdateSettingsInput:
     )
     uses_tools: bool | None = strawberry.field(
         default=strawberry.UNSET, description="Whether models are offered tools."
+    )
+    tools_to_approve: list[str] | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Names or patterns of tools whose calls are to wait for leave: at most 200.",
+    )
+    approved_tools: list[str] | None = strawberry.field(
+        default=strawberry.UNSET, description="Names or patterns of tools that are exempt from that: at most 200."
     )
     memory: MemorySettingsInput | None = strawberry.field(default=strawberry.UNSET, description="What is remembered.")
     preferences: JSON | None = strawberry.field(

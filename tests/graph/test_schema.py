@@ -139,7 +139,7 @@ def test_events_are_plain_so_that_they_need_no_execution() -> None:
         if strawberry_field(field).base_resolver is not None
     ]
     assert computed == []
-    assert len(CORE.get_possible_types(interface)) == 11
+    assert len(CORE.get_possible_types(interface)) == 13
 
 
 def strawberry_field(field: GraphQLField) -> StrawberryField:
