@@ -24,6 +24,7 @@ direct   the fake upstream itself, on the load generator's core: the ceiling of 
 bare     Starlette and aiohttp that pass bytes on; for subscriptions a Starlette socket that sends ready-made frames,
          one in each turn of the event loop (live) or all in one turn (replayed)
 loquent  `loquent serve` on SQLite, with sign-in, limits and accounts
+routed   the same with two offers of each model, with weights
 live     each client starts a generation (500 tokens, no delay) by a mutation and follows it: through the log, committed;
          × 1 shows how long one generation waits for its commits, not how fast tokens can flow
 replayed a generation that has just ended is followed again and again: from memory
@@ -84,24 +85,30 @@ def _rounds(
 
 
 def _row(what: Measure, values: Mapping[str, Sequence[float]]) -> dict[str, object]:
-    direct, bare, ours = (statistics.median(values[name]) for name in ("direct", "bare", "loquent"))
+    direct, bare, ours, routed = (statistics.median(values[name]) for name in ("direct", "bare", "loquent", "routed"))
     if what.kind == "latency":
-        bare, ours = bare - direct, ours - direct
-    ratio = ours / bare if what.kind == "rate" else bare / ours
+        bare, ours, routed = bare - direct, ours - direct, routed - direct
+    ratios = [one / bare if what.kind == "rate" else bare / one for one in (ours, routed)]
     is_limited = what.kind == "rate" and max(bare, ours) > NEAR_CEILING * direct
-    row = {"measure": what.name, "unit": what.unit, "direct": direct, "bare": bare, "loquent": ours, "ratio": ratio}
-    return row | {"is_near_ceiling": is_limited, "values": values}
+    row = {"measure": what.name, "unit": what.unit, "direct": direct, "bare": bare, "loquent": ours, "routed": routed}
+    return row | {"ratio": ratios[0], "routed ratio": ratios[1], "is_near_ceiling": is_limited, "values": values}
 
 
 def _show(rows: Sequence[Mapping[str, object]], rounds: int) -> None:
     table = Table(title=f"Medians of {rounds} rounds", title_justify="left")
-    for name in ("measure", "unit", "direct", "bare", "loquent", "ratio"):
+    for name in ("measure", "unit", "direct", "bare", "loquent", "routed", "ratio", "routed ratio"):
         table.add_column(name, justify="left" if name in ("measure", "unit") else "right")
     for row in rows:
-        figures = [f"{row[name]:,.0f}" for name in ("direct", "bare", "loquent")]
+        figures = [f"{row[name]:,.0f}" for name in ("direct", "bare", "loquent", "routed")]
         mark = "*" if row["is_near_ceiling"] else " "
-        table.add_row(str(row["measure"]), str(row["unit"]), *figures, f"{row['ratio']:.2f}{mark}")
-    Console(width=110).print(table)
+        table.add_row(
+            str(row["measure"]),
+            str(row["unit"]),
+            *figures,
+            f"{row['ratio']:.2f}{mark}",
+            f"{row['routed ratio']:.2f}{mark}",
+        )
+    Console(width=130).print(table)
     print(_NOTES)
 
 

@@ -16,6 +16,8 @@ import urllib.request
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
+from bench.wire import MODELS
+
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
@@ -70,9 +72,14 @@ def pin(pid: int, cores: set[int]) -> None:
 
 @contextlib.contextmanager
 def contenders(folder: Path) -> Generator[list[Contender]]:
-    """The fake upstream, a bare Starlette and our server, which both stand before that upstream."""
-    with upstream(folder) as direct, bare(folder, direct) as plain, loquent(folder, direct) as ours:
-        yield [direct, plain, ours]
+    """The fake upstream, a bare Starlette and our server twice, all of which stand before that upstream."""
+    with (
+        upstream(folder) as direct,
+        bare(folder, direct) as plain,
+        loquent(folder, direct) as ours,
+        routed(folder, direct) as choosing,
+    ):
+        yield [direct, plain, ours, choosing]
 
 
 @contextlib.contextmanager
@@ -99,6 +106,26 @@ def loquent(folder: Path, before: Contender, settings: Mapping[str, str] | None 
     named = {"OPENAI_API_KEY": "none", "LOQUENT_DATA": str(folder / "data"), **RAISED, **(settings or {})}
     with serving("loquent", command, port, folder, _models_of(before) | named, SERVER_CORE) as running:
         yield dataclasses.replace(running, token=sign_in(port))
+
+
+@contextlib.contextmanager
+def routed(folder: Path, before: Contender) -> Generator[Contender]:
+    """Ours with two offers of each model, of which one is asked twice as often as the other."""
+    place = f"http://127.0.0.1:{before.port}/v1"
+    offers = [
+        {
+            "model_name": name,
+            "litellm_params": {"model": f"openai/{name}", "api_base": place, "api_key": key, "weight": weight},
+        }
+        for name in MODELS
+        for key, weight in (("one", 2), ("two", 1))
+    ]
+    config = folder / "routed.yaml"
+    # JSON is YAML too.
+    config.write_text(json.dumps({"model_list": offers}))
+    settings = {"LOQUENT_CONFIG": str(config), "LOQUENT_DATA": str(folder / "routed")}
+    with loquent(folder, before, settings) as running:
+        yield dataclasses.replace(running, name="routed")
 
 
 def _models_of(server: Contender) -> dict[str, str]:

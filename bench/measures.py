@@ -119,6 +119,10 @@ def _answer_rate(result: Result) -> float:
     return result.answers / result.seconds
 
 
+def _answer_cpu(result: Result) -> float:
+    return result.cpu / result.answers * 1e6 if result.answers else 0.0
+
+
 def word_rate(result: Result) -> float:
     return result.words / result.seconds
 
@@ -129,6 +133,7 @@ def word_cpu(result: Result) -> float:
 
 MEASURES = (
     Measure("json", "completions, 64 clients", "rate", "/s", _completions(64), _answer_rate),
+    Measure("json", "CPU a completion, 64 clients", "cpu", "µs", _completions(64), _answer_cpu),
     Measure("json", "completion, 1 client, p50", "latency", "µs", _completions(1), lambda r: r.latency),
     Measure("first", "first token, 1 client, p50", "latency", "µs", streams(1, 4, 0, 0.8), lambda r: r.first),
     Measure("stream", "streamed chunks, 32 streams", "rate", "/s", streams(32, 200, 0, 0.8), word_rate),

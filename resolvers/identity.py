@@ -25,11 +25,15 @@ async def authenticate(services: Services, credential: str | None) -> Caller | N
     """
     if credential is None:
         return None
-    caller = services.sign_ins.recall(credential)
+    sign_ins = services.sign_ins
+    caller = sign_ins.recall(credential)
+    if caller is None and await sign_ins.looked_up(credential):
+        caller = sign_ins.recall(credential)
     if caller is None:
-        since = services.sign_ins.moment()
-        caller = await _look_up(services, credential)
-        services.sign_ins.remember(credential, caller, since)
+        since = sign_ins.moment()
+        with sign_ins.looking(credential):
+            caller = await _look_up(services, credential)
+            sign_ins.remember(credential, caller, since)
     return caller
 
 

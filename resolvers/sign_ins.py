@@ -53,6 +53,7 @@ class SignIns:
         self._hub: Hub = LocalHub() if hub is None else hub
         self._clock = clock
         self._callers: OrderedDict[str, tuple[Caller, float]] = OrderedDict()
+        self._lookers: dict[str, asyncio.Event] = {}
         self._watches: set[_Watch] = set()
         self._is_due = asyncio.Event()
         # Who was looked up before this moment may have lost something since.
@@ -72,6 +73,26 @@ class SignIns:
     def moment(self) -> float:
         """When a look-up begins: what it finds is as old as that."""
         return self._clock()
+
+    @contextlib.contextmanager
+    def looking(self, credential: str) -> Generator[None]:
+        """While one request looks a credential up, others that come with it may wait for what it finds (`looked_up`)."""
+        done = asyncio.Event()
+        self._lookers[credential] = done
+        try:
+            yield
+        finally:
+            done.set()
+            if self._lookers.get(credential) is done:
+                del self._lookers[credential]
+
+    async def looked_up(self, credential: str) -> bool:
+        """True once somebody else's look-up has ended, however it did; False at once where there is none."""
+        done = self._lookers.get(credential)
+        if done is None:
+            return False
+        await done.wait()
+        return True
 
     def remember(self, credential: str, caller: Caller, since: float) -> None:
         """`since`: the `moment()` before the look-up that found the caller."""

@@ -77,6 +77,37 @@ async def test_credential_is_looked_up_once_in_a_while(database: Database, monke
             assert len(asked) == 1
 
 
+async def test_requests_that_come_together_look_a_credential_up_once(database: Database) -> None:
+    async with running(database) as services:
+        text = token(await person(services))
+        async with statements(database) as asked:
+            found = await asyncio.gather(*(authenticate(services, text) for _ in range(20)))
+            assert len(asked) == 1
+        assert all(one is found[0] for one in found)
+        # Who looked first has left, or was refused: the others see for themselves.
+        services.sign_ins.review(found[0].user_id if found[0] is not None else "")
+        first = asyncio.create_task(authenticate(services, text))
+        others = [asyncio.create_task(authenticate(services, text)) for _ in range(3)]
+        await anyio.lowlevel.checkpoint()
+        first.cancel()
+        assert await asyncio.gather(*others) == [found[0]] * 3
+        refused = await asyncio.gather(*(authenticate(services, text + "x") for _ in range(3)), return_exceptions=True)
+        assert [type(error) for error in refused] == [Unauthenticated] * 3
+
+
+async def test_what_was_taken_away_during_a_look_up_is_not_handed_to_those_who_waited(database: Database) -> None:
+    async with running(database) as services:
+        text = token(await person(services))
+        done = services.sign_ins.looking(text)
+        with done:
+            waiting = asyncio.create_task(authenticate(services, text))
+            await anyio.lowlevel.checkpoint()
+            async with database.write() as session:
+                await session.execute(delete(User))
+        with pytest.raises(Unauthenticated):
+            await waiting
+
+
 async def test_memory_is_keyed_by_the_whole_credential(database: Database) -> None:
     async with running(database) as services:
         text = token(await person(services))

@@ -181,9 +181,7 @@ async def test_nothing_is_lost_that_had_not_begun_to_be_answered(database: Datab
 async def test_dead_upstream_is_asked_no_more_until_it_lives(database: Database) -> None:
     http, first, second = HttpClient(), Upstream("first"), Upstream("second")
     async with second.running(), first.running():
-        providers = [
-            Guarded(OpenAIProvider(one.name, one.base_url, None, http, retries=0)) for one in (first, second)
-        ]
+        providers = [Guarded(OpenAIProvider(one.name, one.base_url, None, http, retries=0)) for one in (first, second)]
         aliases = {"shared": [Place("first", "m", weight=1e9), Place("second", "m")]}
         async with running(database, *providers, aliases=aliases) as site:
             assert (await ask(site.client, "before", is_streamed=False)).provider == "first"
