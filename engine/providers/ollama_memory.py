@@ -15,8 +15,9 @@ from engine.providers.hosting import Changes, InUse, ModelState, Residence
 from engine.providers.ollama_wire import Running, running_of
 
 LOAD_TIME = 600.0
-# For so long what the server has told last still counts.
+# For so long what the server has told last still counts, also that it told nothing.
 FRESH = 0.5
+_TELL_TIME = 5.0
 _LEAVE_TIME = 30.0
 _LEAVE_LOOK = 0.1
 _FOR_EVER = -1
@@ -40,7 +41,7 @@ class OllamaMemory:
         self._loads: defaultdict[str, set[asyncio.Future[bytes]]] = defaultdict(set)
         self._unloading: Counter[str] = Counter()
         self._failures: dict[str, Failure] = {}
-        self._told: tuple[float, Mapping[str, Running]] | None = None
+        self._told: tuple[float, Mapping[str, Running] | UpstreamError] | None = None
         self._asking = asyncio.Lock()
 
     def keep_alive(self, model: str) -> int | str | None:
@@ -133,9 +134,20 @@ class OllamaMemory:
     async def _running(self, *, is_fresh: bool = False) -> Mapping[str, Running]:
         async with self._asking:
             if is_fresh or self._told is None or time.monotonic() - self._told[0] > FRESH:
-                found = running_of(await self._ask("/api/ps", None, _LEAVE_TIME))
-                self._told = time.monotonic(), {tagged(one.name): one for one in found}
-            return self._told[1]
+                self._told = time.monotonic(), await self._asked()
+            found = self._told[1]
+        if isinstance(found, UpstreamError):
+            raise UpstreamError(found.code, found.message, is_retryable=found.is_retryable)
+        return found
+
+    async def _asked(self) -> Mapping[str, Running] | UpstreamError:
+        try:
+            async with asyncio.timeout(_TELL_TIME):
+                return {tagged(one.name): one for one in running_of(await self._ask("/api/ps", None, _TELL_TIME))}
+        except UpstreamError as error:
+            return error
+        except TimeoutError:
+            return UpstreamError(ErrorCode.TIMEOUT, "The provider took too long", is_retryable=True)
 
     def _residence(self, model: str, running: Mapping[str, Running]) -> Residence:
         name = tagged(model)

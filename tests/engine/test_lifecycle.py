@@ -136,6 +136,16 @@ async def test_pin_keeps_a_model_where_it_is(lifecycle: Lifecycle, registry: Reg
     assert engines() == {}
 
 
+async def test_operator_pins_models_by_name(folder: Path, http: HttpClient) -> None:
+    local = LlamaCppProvider(folder, http, threads=1)
+    registry = Registry([local], aliases={"gpt-4": [Place("local", "one")]}, pinned=["gpt-4", "two", "nothing"])
+    await registry.refresh()
+    assert local.pinned == {"one", "two"}
+    # An administrator has the last word.
+    registry.apply({}, {"two": NameTerms(is_pinned=False)}, {})
+    assert local.pinned == {"one"}
+
+
 async def test_busy_model_is_not_unloaded_but_by_force(lifecycle: Lifecycle, registry: Registry) -> None:
     one = entry(registry, "one")
     request = ChatRequest("one", [{"role": "user", "content": "Hi"}], {"ignore_eos": True})

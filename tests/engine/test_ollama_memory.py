@@ -19,6 +19,7 @@ from engine.providers.hosting import InUse, ModelState
 from engine.providers.ollama import OllamaProvider
 from engine.providers.registry import Entry, NameTerms, Place, Registry
 from tests.ollama_server import OllamaServer
+from tests.scripted_upstream import ScriptedUpstream
 
 pytestmark = pytest.mark.anyio
 
@@ -169,6 +170,21 @@ async def test_server_that_is_away_is_a_status(http: HttpClient) -> None:
     assert status.residence.failure is not None
     assert status.residence.failure.code is ErrorCode.UNAVAILABLE
     assert await lifecycle.loaded() == []
+
+
+async def test_server_that_says_nothing_is_asked_once_for_all_its_models(
+    http: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ollama_memory, "_TELL_TIME", 0.05)
+    monkeypatch.setattr(ollama_memory, "FRESH", 60)
+    async with ScriptedUpstream().running() as upstream:
+        upstream.answer(asyncio.Event())
+        ollama = OllamaProvider("ollama", upstream.base_url, None, http)
+        registry = Registry([ollama], aliases={name: [Place("ollama", name)] for name in ("a", "b", "c")})
+        with fail_after(5):
+            found = await Lifecycle(registry).statuses(registry.entries())
+        assert [one.residence.failure and one.residence.failure.code for one in found] == [ErrorCode.TIMEOUT] * 3
+        assert len(upstream.asked) == 1
 
 
 async def test_follower_hears_what_others_do_at_the_server(
