@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db.base import ReadSession, WriteSession, new_id, now
@@ -50,11 +50,45 @@ async def add_missing(
         rows = [{"id": new_id("prov"), "details": {}, **made, **row} for row in providers]
         await session.execute(insert(ProviderRecord).on_conflict_do_nothing(), rows)
     if models:
+        # One that is deleted at this moment is waited for, and takes nothing with it.
+        there = set(await session.scalars(select(ProviderRecord.id).with_for_update(read=True)))
+        models = [row for row in models if row["provider_id"] in there]
+    if models:
         rows = [{"id": new_id("pmdl"), "changes": {}, "tags": [], **made, **row} for row in models]
         await session.execute(insert(ProviderModel).on_conflict_do_nothing(), rows)
     if names:
         rows = [{"id": id, "changes": {}, "tags": [], "fallbacks": [], **made} for id in names]
         await session.execute(insert(CatalogModel).on_conflict_do_nothing(), rows)
+
+
+async def provider(session: WriteSession, ref: str) -> ProviderRecord | None:
+    """By its id or name, held until the transaction ends."""
+    return await session.scalar(
+        select(ProviderRecord).where((ProviderRecord.id == ref) | (ProviderRecord.name == ref)).with_for_update()
+    )
+
+
+async def delete_provider(session: WriteSession, row: ProviderRecord) -> None:
+    """With all that it serves, and the names that nobody else serves then."""
+    names = (await session.scalars(select(ProviderModel.name).where(ProviderModel.provider_id == row.id))).all()
+    await session.delete(row)
+    await session.flush()
+    others = select(ProviderModel.name)
+    await session.execute(delete(CatalogModel).where(CatalogModel.id.in_(names), CatalogModel.id.not_in(others)))
+
+
+async def sealed_otherwise(session: ReadSession, mark: str) -> Sequence[ProviderRecord]:
+    """The providers whose keys were not sealed with the secret of this mark."""
+    query = select(ProviderRecord).where(~ProviderRecord.ciphertext.startswith(mark)).order_by(ProviderRecord.id)
+    return (await session.scalars(query)).all()
+
+
+async def reseal(session: WriteSession, id: str, old: str | None, new: str) -> None:
+    """Changes nothing when somebody has changed it meanwhile."""
+    await session.execute(
+        update(ProviderRecord).where(ProviderRecord.id == id, ProviderRecord.ciphertext == old).values(ciphertext=new)
+    )
+    announce(session)
 
 
 async def change_listed(

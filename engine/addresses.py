@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable, Sequence
 
 _V4 = ipaddress.IPv4Network
 _V6 = ipaddress.IPv6Network
@@ -63,3 +64,21 @@ def is_public(address: str) -> bool:
             return found in _OPEN_V6 and not any(found in network for network in _CLOSED_V6)
         found = found.ipv4_mapped
     return not any(found in network for network in _CLOSED_V4)
+
+
+def allowing(networks: Sequence[str]) -> Callable[[str], bool]:
+    """Judges that also let pass what is within these networks. Raises ValueError for what is none."""
+    open_ones = [ipaddress.ip_network(network) for network in networks]
+
+    def is_allowed(address: str) -> bool:
+        if is_public(address):
+            return True
+        try:
+            found = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+            found = found.ipv4_mapped
+        return any(found in network for network in open_ones)
+
+    return is_allowed

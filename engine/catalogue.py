@@ -14,6 +14,7 @@ import structlog
 from db import catalog
 from db.base import Sessions, StorageError
 from db.models import CatalogModel, ProviderModel
+from engine.added import Added
 from engine.hub import Hub
 from engine.providers.base import ModelInfo, Provider
 from engine.providers.presets import vendor
@@ -31,7 +32,8 @@ POLL = 5.0
 class Catalogue:
     """`run()` keeps it: it asks the providers every PERIOD seconds, and reads the database when something has changed there."""
 
-    def __init__(self, database: Sessions, hub: Hub, registry: Registry) -> None:
+    def __init__(self, database: Sessions, hub: Hub, registry: Registry, added: Added | None = None) -> None:
+        self.added = added
         self._database = database
         self._hub = hub
         self._registry = registry
@@ -84,18 +86,30 @@ class Catalogue:
             terms[provider, row.model, row.name] = _terms(row)
             if row.is_listed and row.name == row.model:
                 lists[provider].append(msgspec.convert(row.listed, ModelInfo))
+        added = self._added(found)
         self._registry.restore(lists)
         known = {
             row.name: ProviderTerms(row.id, row.vendor, row.is_configured, row.is_active) for row in found.providers
         }
-        self._registry.apply(terms, {row.id: _name_terms(row) for row in found.names}, known)
+        self._registry.apply(terms, {row.id: _name_terms(row) for row in found.names}, known, added)
+
+    def _added(self, found: catalog.Everything) -> list[Provider]:
+        """Those that administrators have added, but for names that the operator's settings have taken since."""
+        if self.added is None:
+            return []
+        taken = {one.name for one in self._registry.configured}
+        rows = [row for row in found.providers if not row.is_configured and row.name not in taken]
+        providers, news = self.added.providers(rows)
+        for name in news:
+            self._registry.forget(name)
+        return providers
 
     async def _store(self) -> None:
         """Writes what the database does not know yet. Raises StorageError."""
         async with self._database.read() as session:
             found = await catalog.everything(session)
         known = {row.name for row in found.providers}
-        missing = [_provider_row(one) for one in self._registry.providers if one.name not in known]
+        missing = [_provider_row(one) for one in self._registry.configured if one.name not in known]
         if missing:
             async with self._database.write() as session:
                 await catalog.add_missing(session, missing, [], [])
@@ -116,11 +130,15 @@ class _News:
         ids = {row.name: row.id for row in found.providers}
         providers = {row.id: row.name for row in found.providers}
         rows = {(providers[row.provider_id], row.model, row.name): row for row in found.models}
+        # What has been taken away meanwhile is not brought back.
         offers = {
-            (offer.provider.name, offer.model, name): offer for name, some in registry.offers.items() for offer in some
+            (offer.provider.name, offer.model, name): offer
+            for name, some in registry.offers.items()
+            for offer in some
+            if offer.provider.name in ids
         }
         names = {row.id for row in found.names}
-        self.names = [name for name in registry.offers if name not in names]
+        self.names = [name for name in dict.fromkeys(key[2] for key in offers) if name not in names]
         self.models: list[Mapping[str, object]] = []
         self.changed: list[tuple[str, Mapping[str, object]]] = []
         for key, offer in offers.items():

@@ -54,17 +54,17 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What a client may connect to when users choose the address. `total` in seconds, for a whole answer."""
+    """What a client may connect to when users choose the address: None for any port. `total` in seconds, for a whole answer."""
 
-    ports: frozenset[int] = frozenset({80, 443})
+    ports: frozenset[int] | None = frozenset({80, 443})
     is_allowed: Callable[[str], bool] = is_public
-    total: float = 30.0
+    total: float | None = 30.0
 
     def open(self, place: aiohttp.AddrInfoType) -> socket.socket:
         """A socket for the very address that is connected to next, so that no second look at a name can change it."""
         family, kind, protocol, _, address = place
         host, port = address[:2]
-        if port not in self.ports or not self.is_allowed(str(host)):
+        if (self.ports is not None and port not in self.ports) or not self.is_allowed(str(host)):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return socket.socket(family, kind, protocol)
 

@@ -15,6 +15,7 @@ from graph.fields.embeddings import EmbeddingMutations
 from graph.fields.lifecycle import LifecycleMutations
 from graph.fields.media import MediaMutations
 from graph.fields.projects import ProjectMutations
+from graph.fields.providers import ProviderMutations
 from graph.fields.settings import SettingsMutations
 from graph.fields.shares import ShareMutations
 from graph.fields.tools import ToolMutations
@@ -71,6 +72,7 @@ class Mutation(
     ActivityMutations,
     ModelMutations,
     ApprovalMutations,
+    ProviderMutations,
     ShareMutations,
     SettingsMutations,
     EditMutations,

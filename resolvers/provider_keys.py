@@ -6,9 +6,10 @@ from collections.abc import AsyncGenerator, Sequence
 
 import structlog
 
-from db import keys
+from db import catalog, keys
 from db.base import Sessions, WriteSession, new_id, now
 from db.models import ProviderKey, Role
+from engine import added
 from engine.http import origin
 from engine.providers.base import Credential, Provider
 from engine.providers.openai import DEFAULT_BASE_URL
@@ -36,7 +37,7 @@ async def put(call: Call, provider: str, key: str, credential_type: str = "api_k
     """Keeps the caller's key for a provider, in place of the one before. Raises InvalidInput."""
     caller = require(call, PROVIDERS_WRITE)
     place = _origin(call, provider)
-    secret = _clean(key)
+    secret = clean_key(key)
     async with call.write() as session:
         await keys.lock_owner(session, caller.user_id)
         row = await keys.provider_key(session, caller.user_id, provider)
@@ -44,7 +45,7 @@ async def put(call: Call, provider: str, key: str, credential_type: str = "api_k
             row = ProviderKey(id=new_id("pkey"), user_id=caller.user_id, provider=provider)
             session.add(row)
         row.origin, row.credential_type, row.created_at = place, credential_type, now()
-        row.hint = _hint(secret)
+        row.hint = hint(secret)
         with sealing():
             row.ciphertext = _seal(call.services.keyring.vault, row, secret)
         await session.flush()
@@ -123,9 +124,10 @@ async def discard(database: Sessions, marks: frozenset[str]) -> int:
 
 
 async def count_old(database: Sessions, vault: Vault) -> int:
-    """How many provider keys are not sealed with the newest master secret."""
+    """How many keys of users and of providers are not sealed with the newest master secret."""
     async with database.read() as session:
-        return await keys.count_sealed_otherwise(session, vault.mark)
+        users = await keys.count_sealed_otherwise(session, vault.mark)
+        return users + len(await catalog.sealed_otherwise(session, vault.mark))
 
 
 async def reseal(database: Sessions, vault: Vault) -> AsyncGenerator[tuple[int, int]]:
@@ -142,6 +144,25 @@ async def reseal(database: Sessions, vault: Vault) -> AsyncGenerator[tuple[int, 
                     await _reseal_one(session, vault, row)
             last, done = rows[-1].id, done + len(rows)
             yield done, max(done, total)
+    count = await _reseal_providers(database, vault, mark)
+    if count:
+        yield done + count, max(done + count, total)
+
+
+async def _reseal_providers(database: Sessions, vault: Vault, mark: str) -> int:
+    """The keys of providers that administrators have added; how many were looked at."""
+    async with database.read() as session:
+        rows = await catalog.sealed_otherwise(session, mark)
+    for row in rows:
+        try:
+            key = added.opened(vault, row)
+        except VaultError as error:
+            _log.error("key of a provider not readable", provider=row.name, reason=str(error))
+            continue
+        if key is not None:
+            async with database.write() as session:
+                await catalog.reseal(session, row.id, row.ciphertext, added.sealed(vault, row, key))
+    return len(rows)
 
 
 async def _reseal_one(session: WriteSession, vault: Vault, row: ProviderKey) -> None:
@@ -167,7 +188,8 @@ def _origin(call: Call, provider: str) -> str:
     return place
 
 
-def _clean(key: str) -> Secret:
+def clean_key(key: str) -> Secret:
+    """Raises InvalidInput."""
     text = key.strip()
     clean_text(text, "apiKey", limit=LONGEST, minimum=1)
     # It travels in a header, which a line break would end.
@@ -176,7 +198,7 @@ def _clean(key: str) -> Secret:
     return Secret(text)
 
 
-def _hint(secret: Secret) -> str:
+def hint(secret: Secret) -> str:
     """The end of it, and never more than a third."""
     text = secret.reveal()
     return text[len(text) - min(_MOST_SHOWN, len(text) // 3) :]

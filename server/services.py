@@ -12,6 +12,8 @@ import structlog
 
 from db.base import Database, Lanes, StorageError
 from db.migrate import is_current, migrate
+from engine.added import Added
+from engine.addresses import allowing
 from engine.catalogue import Catalogue
 from engine.expiry import Expiry
 from engine.feed import Feed
@@ -21,6 +23,7 @@ from engine.hub import Hub, LocalHub
 from engine.lifecycle import Lifecycle
 from engine.log import EventLog
 from engine.media import Limits, Media
+from engine.providers.registry import Registry
 from engine.retention import Retention
 from engine.supervisor import Supervisor
 from engine.tools.box import Box
@@ -80,12 +83,12 @@ class Process:
         self.goodbyes: list[Callable[[], Awaitable[None]]] = []
         signer = TokenSigner.from_file(settings.data / KEY_FILE)
         supervisor, models = Supervisor(self._event_log, trace=self._trace), registry(settings, self._http)
-        self._catalogue = Catalogue(self._database, self._hub, models)
+        secrets = vault(settings)
+        self._provider_door, self._catalogue = self._catalogue_of(models, secrets)
         self._titler = Titler(self._database, supervisor, models, settings.title_model)
-        self._toolbox, secrets = Box(meter=self._event_log.meter, trace=self._trace), vault(settings)
+        self._toolbox = Box(meter=self._event_log.meter, trace=self._trace)
         self._tool_doors = _tool_doors(self._trace)
-        specs = tool_list.specs(settings.mcp_servers)
-        self._tools = ToolKeeper(self._database, self._hub, self._toolbox, secrets, self._tool_doors, specs)
+        self._tools = self._tool_keeper(secrets)
         self.services = Services(
             database=self._database,
             supervisor=supervisor,
@@ -112,6 +115,20 @@ class Process:
             catalogue=self._catalogue,
         )
 
+    def _tool_keeper(self, secrets: Vault) -> ToolKeeper:
+        specs = tool_list.specs(self._settings.mcp_servers)
+        return ToolKeeper(self._database, self._hub, self._toolbox, secrets, self._tool_doors, specs)
+
+    def _catalogue_of(self, models: Registry, secrets: Vault) -> tuple[HttpClient, Catalogue]:
+        """With the door to the providers that administrators add."""
+        settings = self._settings
+        is_allowed = allowing([str(network) for network in settings.provider_networks])
+        # An answer may take as long as one of the operator's own providers.
+        guard = Guard(ports=None, is_allowed=is_allowed, total=None)
+        door = HttpClient(_timeouts(settings), connections_per_host=0, guard=guard, trace=self._trace)
+        added = Added(secrets, door, is_allowed=is_allowed, concurrency=settings.upstream_concurrency)
+        return door, Catalogue(self._database, self._hub, models, added)
+
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncGenerator[contextlib.AsyncExitStack]:
         """Closes all that is held when the block ends."""
@@ -123,7 +140,7 @@ class Process:
             stack.push_async_callback(self._limiter.close)
             stack.push_async_callback(self._allowances.close)
             stack.push_async_callback(self.services.registry.close)
-            for door in (self._tool_doors.configured, self._tool_doors.guarded):
+            for door in (self._provider_door, self._tool_doors.configured, self._tool_doors.guarded):
                 stack.push_async_callback(door.close)
             stack.push_async_callback(self._toolbox.close)
             stack.push_async_callback(self.services.lifecycle.close)
@@ -258,15 +275,18 @@ def _redis_hub(settings: Settings, database: Database) -> RedisHub | None:
     return RedisHub(settings.redis_url.get_secret_value(), f"{url.host}:{url.port}/{url.database}")
 
 
-def _http(settings: Settings, trace: Trace) -> HttpClient:
-    timeouts = Timeouts(
+def _timeouts(settings: Settings) -> Timeouts:
+    return Timeouts(
         connect=settings.upstream_connect_timeout,
         first_byte=settings.upstream_first_byte_timeout,
         idle=settings.upstream_idle_timeout,
         whole=settings.upstream_answer_timeout,
     )
+
+
+def _http(settings: Settings, trace: Trace) -> HttpClient:
     # How many may be open at once is bounded for each upstream; two of them may have one host.
-    return HttpClient(timeouts, connections_per_host=0, trace=trace)
+    return HttpClient(_timeouts(settings), connections_per_host=0, trace=trace)
 
 
 def _trace(settings: Settings) -> Trace:

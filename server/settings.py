@@ -13,6 +13,7 @@ from pydantic import (
     AliasChoices,
     BeforeValidator,
     Field,
+    IPvAnyNetwork,
     SecretStr,
     ValidationError,
     field_validator,
@@ -110,6 +111,10 @@ class Settings(BaseSettings):
     """Names of models, separated by commas, that stay in memory once they are there; administrators can change it."""
     model_list: Annotated[tuple[ConfiguredModel, ...], NoDecode, _named("MODEL_LIST")] = ()
     """Models under names of your choice, in LiteLLM's form; stands in the YAML file."""
+    provider_networks: Annotated[
+        tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_separated), _named("PROVIDER_NETWORKS")
+    ] = ()
+    """Networks, separated by commas, in which providers may be that administrators add, beside the public internet."""
     mcp_servers: Annotated[dict[ServerName, ConfiguredServer], NoDecode, _named("MCP_SERVERS", "MCPSERVERS")] = {}
     """Servers of tools that models may call, by name, in the form of MCP's clients; stands in the YAML file."""
     openai_api_key: Annotated[SecretStr | None, _named("OPENAI_API_KEY")] = None

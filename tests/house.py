@@ -74,7 +74,7 @@ async def house(folder: Path, database_address: str, **settings: object) -> Asyn
     listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     await server.startup(sockets=[listener])
-    provider = process.services.registry.entries()[0].provider
+    provider = process.services.registry.provider("demo")
     assert isinstance(provider, DemoProvider)
     found = House(f"http://127.0.0.1:{listener.getsockname()[1]}", process.services, provider)
     try:

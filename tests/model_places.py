@@ -32,5 +32,14 @@ NAMES = (
     ("POST /v1/admin/models/catalogs/bulk-toggle", "provider_id"),
     ("GET /v1/admin/models/catalogs/{id:path}", "{id:path}"),
     ("PATCH /v1/admin/models/catalogs/{id:path}", "{id:path}"),
+    ("Mutation.updateProvider", "input.id"),
+    ("Mutation.deleteProvider", "input.id"),
+    ("Mutation.refreshProvider", "input.id"),
+    ("Mutation.testProvider", "input.id"),
+    ("GET /v1/admin/providers/{id}", "{id}"),
+    ("PATCH /v1/admin/providers/{id}", "{id}"),
+    ("DELETE /v1/admin/providers/{id}", "{id}"),
+    ("POST /v1/admin/providers/{id}/sync", "{id}"),
+    ("POST /v1/admin/providers/{id}/test", "{id}"),
 )
 CURSORS = frozenset({"AdminQuery.providerModels.after", "AdminQuery.catalogModels.after"})

@@ -10,6 +10,7 @@ from strawberry.scalars import JSON
 
 from db import models
 from graph.fields.catalogue import ModelAdministration
+from graph.fields.providers import ProviderAdministration
 from graph.fields.tools import ToolAdministration
 from graph.fields.usage import UsageAdministration
 from graph.relay import After, Connection, First, Info, Node, connection, given, resolved
@@ -44,7 +45,7 @@ class AuditRecord(Node):
 
 
 @strawberry.type(description="Administration.")
-class AdminQuery(ModelAdministration, UsageAdministration, ToolAdministration):
+class AdminQuery(ModelAdministration, ProviderAdministration, UsageAdministration, ToolAdministration):
     @resolved("All users, the newest first.")
     async def users(
         self,

@@ -12,7 +12,8 @@ from sqlalchemy import select, update
 
 from db import keys
 from db.base import Database, Sessions, new_id
-from db.models import ProviderKey, User
+from db.models import ProviderKey, ProviderRecord, User
+from engine import added
 from engine.vault import MARK_LENGTH, Secret, Vault
 from resolvers import provider_keys
 from resolvers.keyring import Keyring
@@ -125,3 +126,23 @@ async def test_rotation_under_load_loses_and_mixes_up_nothing(database: Database
         kept = list(await session.scalars(select(ProviderKey)))
     assert {row.user_id: provider_keys._open(vault, row).reveal() for row in kept} == owned
     assert {row.ciphertext[:MARK_LENGTH] for row in kept} == {vault.mark}
+
+
+async def test_rotation_seals_the_keys_of_providers_anew(database: Database, tmp_path: Path) -> None:
+    vault = Vault.from_file(tmp_path / "master-key")
+    row = ProviderRecord(id=new_id("prov"), name="house", vendor="vllm", origin="http://house", is_configured=False)
+    row.ciphertext = added.sealed(vault, row, Secret("sk-of-the-house"))
+    async with database.write() as session:
+        session.add(row)
+    old = vault.mark
+    assert await provider_keys.lost_marks(database, Vault("m" * 32)) == {old}
+    vault.grow()
+    assert [step async for step in provider_keys.reseal(database, vault)] == [(0, 1), (1, 1)]
+    async with database.read() as session:
+        kept = await session.get_one(ProviderRecord, row.id)
+    assert kept.ciphertext is not None
+    assert kept.ciphertext.startswith(vault.mark)
+    assert added.opened(vault, kept) == Secret("sk-of-the-house")
+    assert await provider_keys.discard(database, frozenset({vault.mark})) == 1
+    async with database.read() as session:
+        assert (await session.get_one(ProviderRecord, row.id)).ciphertext is None
