@@ -6,7 +6,7 @@ import functools
 import hashlib
 import inspect
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from types import NoneType
@@ -16,7 +16,8 @@ import msgspec
 from resolvers.access import PUBLIC
 from rest_compat.endpoint import Ask, Operation, Reply
 from rest_compat.errors import ErrorAnswer
-from rest_compat.reference import AREAS, INTRODUCTION, JSON, NOTES, SAMPLES, Note
+from rest_compat.notes import NOTES
+from rest_compat.reference import AREAS, INTRODUCTION, JSON, SAMPLES, Note
 from rest_compat.shapes import JsonObject
 
 REFERENCE = "#/components/schemas/{name}"
@@ -73,9 +74,9 @@ def document(operations: Sequence[Operation], prefixes: Prefixes) -> JsonObject:
     """The whole document, as JSON can hold it."""
     schemas = Schemas(operations)
     paths: dict[str, JsonObject] = defaultdict(dict)
-    for one in operations:
+    for one, name in zip(operations, _distinct(operations), strict=True):
         at = paths[_PARAMETER.sub(r"{\1}", one.path)]
-        at[one.method.lower()] = _operation(one, schemas)
+        at[one.method.lower()] = {"operationId": name, **_operation(one, schemas)}
         if len(prefixes(one.path)) > 1:
             at["servers"] = [{"url": prefix or "/"} for prefix in prefixes(one.path)]
     tags = dict.fromkeys(_area(one.path) for one in operations)
@@ -182,7 +183,6 @@ def _operation(one: Operation, schemas: Schemas) -> JsonObject:
     note = note_of(one)
     summary, _, rest = _flowing(note.says).partition("\n\n")
     found: JsonObject = {
-        "operationId": _identifier(one),
         "tags": [_area(one.path)],
         "summary": summary.rstrip("."),
         "description": rest or summary,
@@ -196,9 +196,18 @@ def _operation(one: Operation, schemas: Schemas) -> JsonObject:
 
 def _identifier(one: Operation) -> str:
     words = _WORDS.findall(_PARAMETER.sub(r"by \1", one.path).lower())
-    # Probes stand at the root too.
-    is_probe = _area(one.path) == "Health"
-    return one.method.lower() + "".join(word.title() for word in words if is_probe or word != "v1")
+    return one.method.lower() + "".join(word.title() for word in words if word != "v1")
+
+
+def _distinct(operations: Sequence[Operation]) -> list[str]:
+    """Names by which generated code calls the operations; of several that would share one, the later have a number."""
+    counts: Counter[str] = Counter()
+    found = []
+    for one in operations:
+        name = _identifier(one)
+        counts[name] += 1
+        found.append(name if counts[name] == 1 else f"{name}{counts[name]}")
+    return found
 
 
 def _area(path: str) -> str:
@@ -286,6 +295,8 @@ def _responses(one: Operation, note: Note, schemas: Schemas) -> JsonObject:
             again = {"type": "object", "properties": {"data": itself}, "required": ["data"]}
             content[JSON] = {"schema": {"allOf": [itself, again]}}
         found[str(note.status)] = {"description": note.answers, "content": content}
+    if one.has_plain_errors:
+        return found | {"default": {"description": "What is wrong, as a text", "content": {"text/plain": {}}}}
     for status in _ERRORS:
         if _may_answer(status, one):
             found[status] = {"$ref": f"#/components/responses/Error{status.title()}"}
