@@ -59,8 +59,9 @@ function follow(address, token, payload) {
         connectionParams: token ? { Authorization: `Bearer ${token}` } : {},
         retryAttempts: 0,
       });
+      const told = { events: 0, text: "" };
       const stop = client.subscribe(payload, {
-        next: (answer) => sink.next(answer),
+        next: (answer) => sink.next(withStory(answer, told)),
         complete: () => sink.complete(),
         error: (cause) => sink.error(cause instanceof CloseEvent ? new Error(`The socket closed: ${cause.code} ${cause.reason}`) : cause),
       });
@@ -72,4 +73,13 @@ function follow(address, token, payload) {
       };
     },
   };
+}
+
+/** The editor shows the latest event alone; what came before it is told beside it, as far as it was text. */
+function withStory(answer, told) {
+  const [event] = Object.values(answer.data ?? {});
+  told.events += 1;
+  if (event?.__typename === "GenerationSnapshot") told.text = "";
+  if (event?.__typename !== "ReasoningDelta" && typeof event?.text === "string") told.text += event.text;
+  return { ...answer, extensions: { ...answer.extensions, playground: { ...told } } };
 }

@@ -214,6 +214,7 @@ async def test_a_conversation_is_renamed_put_away_and_deleted(visitor: Visitor, 
 async def test_a_guest_makes_an_account_and_finds_everything_again(visitor: Visitor, stranger: Page) -> None:
     page = visitor.page
     answer = await visitor.ask("Remember me.")
+    await visitor.field.fill("A draft that is mine alone")
     await page.get_by_role("button", name="Guest").click()
     dialog = page.get_by_role("dialog", name="Keep what you have")
     for label, value in (("Name (", "Ann"), ("E-mail", "ann@example.com"), ("Password", "correct horse")):
@@ -225,6 +226,9 @@ async def test_a_guest_makes_an_account_and_finds_everything_again(visitor: Visi
     await page.get_by_role("button", name="Sign out").click()
     await expect(page.get_by_role("button", name="Begin as a guest")).to_be_visible()
     assert await page.evaluate("localStorage['loquent.session'] ?? null") is None
+    await page.get_by_role("button", name="Begin as a guest").click()
+    await expect(page.get_by_role("heading", name="What is on your mind?")).to_be_visible()
+    await expect(visitor.field).to_have_value("")
 
     await stranger.goto(visitor.address)
     await stranger.get_by_role("button", name="Sign in").click()
@@ -288,6 +292,17 @@ async def test_what_could_not_be_sent_stays_in_the_field(visitor: Visitor) -> No
     await visitor.field.press("Enter")
     await visitor.settled()
     assert [item["text"] for item in await visitor.stored()][:1] == ["Do not lose this"]
+
+
+async def test_the_whole_page_comes_in_less_than_100_kilobytes(page: Page, address: str) -> None:
+    session = await page.context.new_cdp_session(page)
+    await session.send("Network.enable")
+    sizes: list[float] = []
+    session.on("Network.loadingFinished", lambda told: sizes.append(told["encodedDataLength"]))
+    await page.goto(address, wait_until="networkidle")
+    # Every file of it, with its headers.
+    assert len(sizes) > 15
+    assert sum(sizes) < 100_000
 
 
 async def test_a_server_without_guests_says_so(page: Page, tmp_path_factory: pytest.TempPathFactory) -> None:

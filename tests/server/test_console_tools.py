@@ -92,6 +92,27 @@ async def test_a_call_is_shown_as_it_runs_and_stands_where_it_was(
     assert complaints == []
 
 
+async def test_the_tools_that_are_chosen_are_offered_from_then_on(
+    visitor: Visitor, upstream: ScriptedUpstream, complaints: list[str]
+) -> None:
+    page = visitor.page
+    for _ in range(2):
+        upstream.answer(EVENTS, piece("Well."), piece(finish_reason="stop"), DONE)
+    await page.locator("#model").select_option("scripted")
+    await visitor.ask("Without.")
+    await page.get_by_role("button", name="Tools").click()
+    dialog = page.get_by_role("dialog", name="Tools")
+    await dialog.get_by_label("calculator").check()
+    await visitor.photograph("console-tools-chosen")
+    await dialog.get_by_role("button", name="Done").click()
+    await expect(page.get_by_role("button", name="Tools: calculator")).to_be_visible()
+    await page.reload()
+    await visitor.ask("With.", 2)
+    offered = [asked.json.get("tools", []) for asked in upstream.asked if asked.method == "POST"]
+    assert [[tool["function"]["name"] for tool in tools] for tools in offered] == [[], ["calculator"]]  # type: ignore[attr-defined]
+    assert complaints == []
+
+
 async def test_a_call_that_fails_says_so(visitor: Visitor, upstream: ScriptedUpstream, complaints: list[str]) -> None:
     upstream.answer(EVENTS, _call("calculator", '{"expression": "1 /"}'), piece(finish_reason="tool_calls"), DONE)
     upstream.answer(EVENTS, piece("I cannot say."), piece(finish_reason="stop"), DONE)

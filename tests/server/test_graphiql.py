@@ -133,6 +133,7 @@ class TestBuilt:
         ):
             await _run(page, operation)
             await expect(_answer(page)).to_contain_text(told, timeout=15_000)
+        await expect(_answer(page)).to_contain_text('"events":')
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         await page.screenshot(path=SCREENSHOTS / "playground.png")
         assert complaints == []

@@ -43,7 +43,7 @@ mutation SignIn {
   },
   {
     title: "Send and stream",
-    about: "Makes a conversation, sends a message, and follows the reply word by word: three operations, one click.",
+    about: "Makes a conversation, sends a message, and follows the reply word by word.",
     document: `mutation Create($title: String) {
   createConversation(input: { title: $title }) {
     conversation { id title createdAt }
@@ -181,6 +181,39 @@ subscription Both($firstId: ID!, $secondId: ID!) {
 }
 `,
     variables: {},
+  },
+  {
+    title: "Tools",
+    about: "What a model may be offered. The demonstration knows of no tools; others call them.",
+    document: `query Tools {
+  tools(first: 20) {
+    edges { node { name server parameters } }
+  }
+}
+
+mutation WithTools($text: String!, $tools: [ID!]) {
+  generate(input: { content: [{ text: $text }], options: { tools: $tools } }) {
+    generation { id status }
+    errors { code message path }
+  }
+}
+
+subscription Calls($generationId: ID!) {
+  generation(id: $generationId) {
+    __typename
+    seq
+    ... on TextDelta { text }
+    ... on ToolCallDelta { name argumentsText }
+    ... on ToolCallFinished { toolCall { name arguments output isError } }
+  }
+}
+`,
+    variables: { text: "What is 17 times 23?", tools: ["calculator"] },
+    steps: [
+      { operation: "Tools" },
+      { operation: "WithTools", take: { generationId: "generate.generation.id" } },
+      { operation: "Calls" },
+    ],
   },
   {
     title: "Admin",

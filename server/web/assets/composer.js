@@ -1,5 +1,6 @@
 // Where a message is written: to one model, or to two at once.
 
+import { tools } from "./dialogs.js";
 import { MODELS } from "./documents.js";
 import { h, icon, kept, keptHere, part } from "./dom.js";
 
@@ -13,6 +14,7 @@ export class Composer {
   #isSending = false;
   #isComparing = false;
   #draft = "";
+  #tools = [];
 
   constructor(app) {
     this.#app = app;
@@ -27,13 +29,34 @@ export class Composer {
       event.preventDefault();
       if (!this.#running) this.#send();
     });
+    part("tools").addEventListener("click", () => this.#pickTools());
     part("compare").addEventListener("click", () => this.#toggleCompare());
+    this.#setTools(kept.get("tools") ?? []);
     part("model").addEventListener("change", ({ target }) => kept.set("model", target.value));
     part("other-model").addEventListener("change", ({ target }) => kept.set("otherModel", target.value));
   }
 
   get model() {
     return part("model").value || null;
+  }
+
+  /** How an answer is to be written. */
+  get options() {
+    return { model: this.model, tools: this.#tools.length ? this.#tools : null };
+  }
+
+  async #pickTools() {
+    this.#setTools(await tools(this.#app, this.#tools));
+    this.focus();
+  }
+
+  #setTools(names) {
+    this.#tools = names;
+    kept.set("tools", names.length ? names : null);
+    const label = names.length ? `Tools: ${names.join(", ")}` : "Tools";
+    part("tools").setAttribute("aria-label", label);
+    part("tools").title = label;
+    part("tools").classList.toggle("on", names.length > 0);
   }
 
   async loadModels() {

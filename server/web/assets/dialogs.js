@@ -1,6 +1,6 @@
 // Whatever asks something of its own: the browser's dialog keeps the focus within, and Escape leaves.
 
-import { ACTIVATE, DELETE_BRANCH, REVOKE, SHARE, SHARES } from "./documents.js";
+import { ACTIVATE, DELETE_BRANCH, REVOKE, SHARE, SHARES, TOOLS } from "./documents.js";
 import { button, copy, h, iconButton, part, tell } from "./dom.js";
 
 /** Opens a dialog; answers what closes it. `onClose` hears of its end, whoever closed it. */
@@ -98,4 +98,24 @@ export function branches(app, conversation) {
   };
   const about = "Every edit and every other answer keeps what was there before on a branch of its own.";
   const close = open("Branches", [h("p", { text: about }), h("ul", { class: "plain-list" }, ...conversation.branches.map(row))]);
+}
+
+/** Which tools a model may use; answers the names that are chosen in the end. */
+export async function tools(app, chosen) {
+  const data = await app.attempt(() => app.graph.read(TOOLS));
+  const offered = data?.tools.edges.map(({ node }) => node).filter(({ isEnabled }) => isEnabled) ?? [];
+  // One that is gone is not asked for any more.
+  if (data) chosen = chosen.filter((name) => offered.some((tool) => tool.name === name));
+  return new Promise((resolve) => {
+    const row = ({ name, title, description }) => {
+      const box = h("input", { type: "checkbox", value: name, checked: chosen.includes(name) });
+      return h("li", {}, h("label", { class: "choice" }, box, h("span", {}, h("strong", { text: title || name }), h("span", { class: "quiet", text: description }))));
+    };
+    const list = h("ul", { class: "plain-list" }, ...offered.map(row));
+    const about = offered.length ? "The model may call what is marked while it answers." : "This server has no tools.";
+    const done = button("Done", () => close(), { class: "primary" });
+    const close = open("Tools", [h("p", { text: about }), list, h("div", { class: "row end" }, done)], () => {
+      resolve(data ? [...list.querySelectorAll(":checked")].map(({ value }) => value) : chosen);
+    });
+  });
 }

@@ -18,6 +18,8 @@ const RUN = "id status modelName error { code message isRetryable } usage { comp
 
 export const MODELS = "query Models { models(first: 50) { edges { node { name displayName description } } } }";
 
+export const TOOLS = "query Tools { tools(first: 50) { edges { node { id name title description isEnabled } } } }";
+
 export const LIST = `query List($after: String, $isArchived: Boolean) {
   conversations(first: 40, after: $after, filter: { isArchived: $isArchived }) {
     pageInfo { hasNextPage endCursor }

@@ -92,6 +92,14 @@ function keeper(store) {
 export const kept = keeper(() => localStorage);
 export const keptHere = keeper(() => sessionStorage);
 
+export function clearHere() {
+  try {
+    for (const name of Object.keys(sessionStorage)) if (name.startsWith("loquent.")) sessionStorage.removeItem(name);
+  } catch {
+    // It kept nothing.
+  }
+}
+
 let fading = 0;
 
 /** A short word at the edge of the screen, also spoken. */

@@ -4,7 +4,7 @@ import { account, welcome } from "./account.js";
 import { Composer } from "./composer.js";
 import * as dialogs from "./dialogs.js";
 import * as documents from "./documents.js";
-import { h, icon, keptHere, part, tell } from "./dom.js";
+import { clearHere, h, icon, keptHere, part, tell } from "./dom.js";
 import { Feed } from "./feed.js";
 import { Graph, GraphError } from "./graph.js";
 import { List } from "./list.js";
@@ -59,6 +59,7 @@ class App {
     this.#thread.clear();
     if (part("dialog").open) part("dialog").close();
     if (!user) {
+      if (!wasEnded) this.#forget();
       welcome(this.session, wasEnded ? ENDED : "");
       return;
     }
@@ -67,6 +68,13 @@ class App {
     this.#list.load();
     this.#open = undefined;
     this.#route();
+  }
+
+  /** What one person began is not for the next one. */
+  #forget() {
+    this.beside.clear();
+    clearHere();
+    if (this.#open) history.replaceState(null, "", "#/");
   }
 
   #onState(state, seconds) {
@@ -236,13 +244,12 @@ class App {
     const id = this.#open ?? (await this.#create());
     const input = { conversationId: id, content: [{ text }], idempotencyKey: newKey() };
     if (models) {
-      const { replies } = await this.graph.write("compareModels", documents.COMPARE, { ...input, models });
+      const { replies } = await this.graph.write("compareModels", documents.COMPARE, { ...input, models, options: { tools: this.#composer.options.tools } });
       this.setBeside(replies.map(({ edge }) => edge.node.id), true);
       await this.reload();
       return true;
     }
-    const generate = { model: this.#composer.model };
-    const payload = await this.graph.write("sendMessage", documents.SEND, { ...input, generate });
+    const payload = await this.graph.write("sendMessage", documents.SEND, { ...input, generate: this.#composer.options });
     if (this.#open !== id) return true;
     this.#thread.append([payload.messageEdge.node, payload.replyEdge.node]);
     this.#onRunning();
@@ -262,7 +269,7 @@ class App {
 
   /** Does something to a message and shows what has become of the conversation. Answers whether it could be done. */
   async act(kind, messageId, text) {
-    const options = { model: this.#composer.model };
+    const { options } = this.#composer;
     const acts = {
       edit: () => this.graph.write("editMessage", documents.EDIT, { messageId, content: [{ text }], generate: options }),
       regenerate: () => this.graph.write("regenerateMessage", documents.REGENERATE, { messageId, options }),
