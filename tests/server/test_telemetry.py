@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -31,6 +32,7 @@ from server.settings import Settings
 from server.telemetry import Telemetry
 from tests.served import served
 
+ROOT = Path(__file__).parents[2]
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
 PROMPT = "the prompt that nobody shall see"
@@ -196,12 +198,16 @@ def test_spans_go_by_grpc_too() -> None:
     assert got == ["inner", "outer"]
 
 
-def test_a_server_without_traces_and_scrapers_loads_neither_library() -> None:
+def test_a_server_without_traces_and_scrapers_loads_neither_library(tmp_path: Path) -> None:
     program = (
         "import sys, server.serving\n"
         "from server.app import create_app\nfrom server.settings import Settings\n"
         "create_app(Settings())\n"
-        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'opentelemetry', 'prometheus_client', 'grpc'}))"
+        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'opentelemetry', 'prometheus_client', 'grpc', 'redis'}))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout == "[]\n"
