@@ -8,16 +8,34 @@ from collections.abc import Iterator, Mapping, Sequence
 
 # What has no width would split a word without showing it.
 _INVISIBLE = dict.fromkeys(
-    [0xAD, 0x34F, 0x61C, 0xFEFF, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065)]
+    [0xAD, 0x34F, 0x61C, 0xFEFF, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065)], ""
 )
 # Older clients write their words as patterns that begin so; here case never counts.
 _FLAG = "(?i)"
+# Characters beyond ASCII whose folding is remembered.
+_REMEMBERED = 20_000
+
+
+class _Foldings(dict[int, str]):
+    """Each character alone, as characters are compared. Of whole texts the library puts the marks in order, which takes the
+    square of their number."""
+
+    def __missing__(self, code: int) -> str:
+        found = _INVISIBLE.get(code)
+        if found is None:
+            plain = unicodedata.normalize("NFKD", chr(code)).casefold()
+            found = unicodedata.normalize("NFKD", plain)
+        if len(self) < _REMEMBERED:
+            self[code] = found
+        return found
+
+
+_foldings = _Foldings()
 
 
 def folded(text: str) -> str:
     """The text as words are compared: without case, width, invisible characters, and with one space for many."""
-    plain = unicodedata.normalize("NFKC", text.translate(_INVISIBLE)).casefold()
-    return " ".join(unicodedata.normalize("NFKC", plain).split())
+    return " ".join((text.casefold() if text.isascii() else text.translate(_foldings)).split())
 
 
 def is_findable(word: str) -> bool:
