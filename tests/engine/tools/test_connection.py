@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -212,6 +213,49 @@ async def test_a_server_that_does_not_speak_the_protocol_is_given_up(monkeypatch
     async with watched(ServerSpec("a", command=sys.executable, args=("-c", babble))) as found:
         await found.until(lambda one: one.state is ServerState.UNAVAILABLE)
         assert found.connection.problem == "The server did not answer in time"
+
+
+# A server of the older protocol, written by hand: it knows nothing but what it is asked here.
+OLDER = """
+import json, sys
+tools = json.loads(sys.argv[1])
+for line in sys.stdin:
+    asked = json.loads(line)
+    known = {
+        "initialize": {
+            "protocolVersion": "2025-03-26", "capabilities": {"tools": {}}, "serverInfo": {"name": "old", "version": "1"}
+        },
+        "tools/list": {"tools": tools},
+        "tools/call": {"content": [{"type": "text", "text": "done"}]},
+    }
+    if "id" in asked:
+        found = known.get(asked["method"])
+        told = {"result": found} if found else {"error": {"code": -32601, "message": "what?"}}
+        print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], **told}), flush=True)
+"""
+
+
+def older(*tools: object) -> ServerSpec:
+    return ServerSpec("older", command=sys.executable, args=("-c", OLDER, json.dumps(tools)))
+
+
+async def test_a_server_of_the_older_protocol_is_spoken_to_in_it() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "text"}}}
+    tools = [{"name": "fine", "inputSchema": {"type": "object"}}, {"name": "odd", "inputSchema": schema}]
+    async with watched(older(*tools)) as found:
+        await found.available()
+        assert found.connection.offers is not None
+        fine, odd = found.connection.offers
+        assert (fine.problem, odd.name) == ("", "odd")
+        assert odd.problem.endswith("It is no JSON Schema: 'text' is not valid under any of the given schemas")
+        assert await found.connection.call("fine", {}, "call_1") == ToolResult("done")
+
+
+@pytest.mark.parametrize("tools", [[{"name": "odd", "inputSchema": 12}], [{"inputSchema": {}}], ["odd"]])
+async def test_a_list_that_is_none_makes_a_server_unavailable(tools: list[object]) -> None:
+    async with watched(older(*tools)) as found:
+        await found.until(lambda one: one.state is ServerState.UNAVAILABLE)
+        assert found.connection.problem == "The server's answer is not one of MCP"
 
 
 async def test_an_address_that_is_not_public_is_closed_to_servers_that_administrators_add() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import anyio
@@ -199,6 +201,13 @@ async def test_headers_are_sealed_and_sealed_anew_with_the_newest_secret(databas
         async with kept(database) as one:
             problem = await one.standing("web", ServerState.UNAVAILABLE)
             assert problem == "Its headers cannot be read any more; set them anew"
+
+
+def test_the_sdk_is_only_loaded_where_there_is_a_server() -> None:
+    """It would take tens of megabytes, and a good part of a second of each start."""
+    code = "import sys; import server.app; print(sorted({'mcp', 'mcp_types', 'jsonschema', 'httpx2'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_names_fit_models_whatever_servers_call_their_tools() -> None:
