@@ -22,6 +22,10 @@ SWEEP = 1.0
 LOOK = 2.0
 
 
+Wish = tuple[tuple[str, str], ...]
+"""The models that shall be loaded, each where the one before cannot be: names of providers, and of models there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """How a model stands. Of one that is not `is_hosted` nothing is in a memory of ours: whoever serves it has it ready."""
@@ -50,7 +54,7 @@ class Lifecycle:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._loads: dict[tuple[str, ...], asyncio.Task[Entry]] = {}
+        self._loads: dict[Wish, asyncio.Task[Entry]] = {}
 
     async def status(self, entry: Entry) -> Status:
         """Never raises: a host that does not answer is a status too."""
@@ -87,7 +91,7 @@ class Lifecycle:
         status = await self.status(entries[0])
         if status.state.is_in_memory:
             return Loaded(status, was_there=True)
-        key = tuple(entry.name for entry in entries)
+        key = tuple((entry.provider.name, entry.upstream_name) for entry in entries)
         task = self._loads.get(key) or self._begin(key, entries)
         if not is_awaited:
             # The line is entered before it is looked at.
@@ -130,7 +134,7 @@ class Lifecycle:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _begin(self, key: tuple[str, ...], entries: Sequence[Entry]) -> asyncio.Task[Entry]:
+    def _begin(self, key: Wish, entries: Sequence[Entry]) -> asyncio.Task[Entry]:
         task = asyncio.create_task(_first_loaded(entries), name="model load")
         self._loads[key] = task
 
@@ -138,7 +142,7 @@ class Lifecycle:
             self._loads.pop(key, None)
             if not ended.cancelled() and (error := ended.exception()) is not None:
                 # Whoever waited for it is told too; often nobody does.
-                _log.warning("model not loaded", model=key[0], message=str(error))
+                _log.warning("model not loaded", model=entries[0].name, message=str(error))
 
         task.add_done_callback(end)
         return task

@@ -75,6 +75,8 @@ class OllamaMemory:
         if (keep_alive := self.keep_alive(model)) is not None:
             wish["keep_alive"] = keep_alive
         load = asyncio.ensure_future(self._ask("/api/generate", wish, LOAD_TIME))
+        # Whoever asked may have gone when it fails.
+        load.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         self._loads[name].add(load)
         self._failures.pop(name, None)
         self.changes.tell()

@@ -17,7 +17,6 @@ _SAMPLING: Mapping[str, str] = {
     "max_completion_tokens": "num_predict",
     "max_tokens": "num_predict",
     "min_p": "min_p",
-    "num_ctx": "num_ctx",
     "num_predict": "num_predict",
     "presence_penalty": "presence_penalty",
     "repeat_last_n": "repeat_last_n",
@@ -29,9 +28,10 @@ _SAMPLING: Mapping[str, str] = {
     "top_p": "top_p",
     "typical_p": "typical_p",
 }
-# Said otherwise there, or not at all; all other fields go along as they are.
+# Said otherwise there, or not at all; all other fields go along as they are. How long a model stays in memory, and how much of
+# it it takes, is not for its callers to say.
 _TRANSLATED = frozenset(_SAMPLING) | {
-    "logit_bias", "logprobs", "n", "options", "parallel_tool_calls", "reasoning_effort", "response_format", "store",
+    "keep_alive", "logit_bias", "logprobs", "n", "num_ctx", "options", "parallel_tool_calls", "reasoning_effort", "response_format", "store",
     "stream_options", "tool_choice", "tools", "top_logprobs", "user",
 }  # fmt: skip
 # The only models that tell efforts apart; the others think or do not.
@@ -53,7 +53,7 @@ def body_of(request: ChatRequest, keep_alive: int | str | None) -> bytes:
     if sampling := _sampling(options):
         body["options"] = sampling
     if keep_alive is not None:
-        body.setdefault("keep_alive", keep_alive)
+        body["keep_alive"] = keep_alive
     if options.get("tools") and options.get("tool_choice") != "none":
         body["tools"] = options["tools"]
     if (form := _form(options.get("response_format"))) is not None:
@@ -76,9 +76,9 @@ def _check(options: Mapping[str, object]) -> None:
 
 
 def _sampling(options: Mapping[str, object]) -> dict[str, object]:
-    found = {_SAMPLING[name]: value for name, value in options.items() if name in _SAMPLING and value is not None}
     own = options.get("options")
-    return found | dict(own) if isinstance(own, Mapping) else found
+    said = {**options, **own} if isinstance(own, Mapping) else options
+    return {_SAMPLING[name]: value for name, value in said.items() if name in _SAMPLING and value is not None}
 
 
 def _form(form: object) -> object:

@@ -72,21 +72,21 @@ def deltas(chunks: list[Chunk]) -> list[Delta]:
 
 
 def test_published_options_are_said_in_its_words() -> None:
-    options = {"max_tokens": 5, "temperature": 0.5, "stop": ["x"], "top_k": 3, "user": "me", "keep_alive": "1m"}
-    assert written({**options, "options": {"num_ctx": 100}, "seed": None}) == {
+    options = {"max_tokens": 5, "temperature": 0.5, "stop": ["x"], "top_k": 3, "user": "me", "mirostat": 1}
+    assert written({**options, "options": {"min_p": 0.1, "num_gpu": 0}, "seed": None}) == {
         "model": "llama3",
         "messages": [{"role": "user", "content": "Hi"}],
         "stream": True,
-        "keep_alive": "1m",
-        "options": {"num_predict": 5, "temperature": 0.5, "stop": ["x"], "top_k": 3, "num_ctx": 100},
+        "mirostat": 1,
+        "options": {"num_predict": 5, "temperature": 0.5, "stop": ["x"], "top_k": 3, "min_p": 0.1},
     }
 
 
-def test_how_long_the_model_stays_is_said_unless_the_caller_says_it() -> None:
-    request = ChatRequest("llama3", HI, {})
-    assert msgspec.json.decode(body_of(request, -1))["keep_alive"] == -1
-    own = ChatRequest("llama3", HI, {"keep_alive": 0})
-    assert msgspec.json.decode(body_of(own, -1))["keep_alive"] == 0
+def test_how_long_the_model_stays_is_not_for_the_caller_to_say() -> None:
+    own = ChatRequest("llama3", HI, {"keep_alive": 0, "options": {"num_ctx": 1 << 20}, "num_ctx": 1 << 20})
+    assert msgspec.json.decode(body_of(own, -1))["keep_alive"] == -1
+    found = msgspec.json.decode(body_of(own, None))
+    assert found.keys() == {"model", "messages", "stream"}
 
 
 def test_roles_images_calls_and_results_are_messages_of_its_kind() -> None:
