@@ -46,6 +46,7 @@ class EmbeddingList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def embed(ask: Ask, written: dict[str, object]) -> Answer:
+    """Makes vectors of texts, or of their tokens. Nothing is kept but the bill."""
     asked = body.typed(written, EmbeddingRequest)
     options = {name: value for name, value in written.items() if name not in _OWN_FIELDS}
     found = await texts.embed(ask.call, asked.model, asked.input, options)

@@ -95,6 +95,7 @@ class Resolved(msgspec.Struct, frozen=True):
 
 
 async def bring(ask: Ask, new: NewMedia) -> Answer:
+    """Keeps a file that messages may name by its id. The same bytes again are the same file."""
     source = new.source
     match source:
         case MediaSource(type="data_url", data_url=str(given)) | MediaSource(type="base64", data=str(given)):
@@ -109,7 +110,7 @@ async def bring(ask: Ask, new: NewMedia) -> Answer:
 
 
 async def upload(ask: Ask, pieces: AsyncGenerator[bytes]) -> Answer:
-    """A form with one file, or the bytes themselves."""
+    """Keeps a file that comes in a form, or as the body itself."""
     body = await media.read(ask.call, pieces)
     kind = next((value.decode("latin-1") for name, value in ask.headers if name == b"content-type"), "")
     boundary = _BOUNDARY.match(kind)
@@ -118,6 +119,7 @@ async def upload(ask: Ask, pieces: AsyncGenerator[bytes]) -> Answer:
 
 
 async def prepare(ask: Ask, wanted: UploadRequest) -> Answer:
+    """Tells the id of a file before its bytes come, and where they are to go."""
     ticket = media.prepare(ask.call)
     url = f"{ask.base}/media/v1/media/uploads/{ticket.ticket}"
     answer = UploadTicket(id=ticket.id, upload_url=url, mime_type=wanted.mime_type, expires_in=ticket.seconds)
@@ -125,6 +127,7 @@ async def prepare(ask: Ask, wanted: UploadRequest) -> Answer:
 
 
 async def redeem(ask: Ask, pieces: AsyncGenerator[bytes]) -> Answer:
+    """Takes the bytes of a file whose id was told before; the ticket stands for a sign-in."""
     content = await media.read(ask.call, pieces)
     return _told(ask, await media.redeem(ask.call, ask.path["ticket"], content))
 
@@ -135,12 +138,14 @@ async def resolve(ask: Ask, asked: ResolveRequest) -> Answer:
 
 
 async def presign(ask: Ask) -> Answer:
+    """Makes a link that opens to anybody for an hour."""
     row = await media.get(ask.call, ask.path["id"])
     link = MediaLink(row.id, ask.base + media.path(ask.call, row.id), media.LINK_SECONDS)
     return Reply(shapes.merged(link))
 
 
 async def show(ask: Ask, query: LinkQuery) -> Answer:
+    """The file itself, to its owner and to whoever has a link."""
     row, content = await media.show(ask.call, ask.path["id"], query.link)
     manner = "inline" if media.is_shown(row) else "attachment"
     ending = row.mime.rpartition("/")[2]
@@ -150,6 +155,7 @@ async def show(ask: Ask, query: LinkQuery) -> Answer:
 
 
 async def remove(ask: Ask) -> Answer:
+    """Removes a file; messages that name it stay."""
     await media.remove(ask.call, ask.path["id"])
     return deleted(ask, Deleted(id=ask.path["id"], object="media.deleted"))
 

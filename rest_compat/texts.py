@@ -50,6 +50,7 @@ class TextCompletion(msgspec.Struct, kw_only=True):
 
 
 async def complete(ask: Ask, written: dict[str, object]) -> Answer:
+    """Goes on with a text, streamed or not. Where the model's server has no such route, the text is what a user says in a chat."""
     asked = body.typed(written, TextCompletionRequest)
     found = await texts.complete(
         ask.call,

@@ -22,9 +22,10 @@ _SAMPLING = ("temperature", "top_k", "top_p")
 # Names of the published format that are said otherwise there, or not at all; all others go along as they are.
 _TRANSLATED = frozenset(
     {
-        "frequency_penalty", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "n", "parallel_tool_calls",
-        "presence_penalty", "reasoning_effort", "response_format", "seed", "stop", "store", "stream_options", "tool_choice",
-        "tools", "top_logprobs", "user",
+        "audio", "frequency_penalty", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "metadata",
+        "modalities", "n", "parallel_tool_calls", "prediction", "presence_penalty", "prompt_cache_key",
+        "prompt_cache_retention", "reasoning_effort", "response_format", "safety_identifier", "seed", "stop", "store",
+        "stream_options", "tool_choice", "tools", "top_logprobs", "user", "verbosity", "web_search_options",
     }
 )  # fmt: skip
 
@@ -53,14 +54,22 @@ def body_of(request: ChatRequest) -> bytes:
         body["temperature"] = min(float(str(body["temperature"])), 1.0)
     if stop := options.get("stop"):
         body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
-    if user := options.get("user"):
-        body["metadata"] = {"user_id": user}
+    if metadata := _metadata(options):
+        body["metadata"] = metadata
     body |= _tools(options)
     _think(body, options)
     try:
         return msgspec.json.encode(body)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise _refused("The request cannot be written as JSON") from error
+
+
+def _metadata(options: Mapping[str, object]) -> Mapping[str, object] | None:
+    """Whose request it is; the API takes nothing else there, and the caller's own notes are none of its business."""
+    if options.get("user"):
+        return {"user_id": options["user"]}
+    given = options.get("metadata")
+    return given if isinstance(given, Mapping) and given.keys() == {"user_id"} else None
 
 
 def _check(options: Mapping[str, object]) -> None:

@@ -155,6 +155,26 @@ async def test_options_are_translated_and_unknown_ones_go_along(
     }
 
 
+async def test_what_the_api_has_no_word_for_is_left_out(
+    upstream: ScriptedUpstream, provider: AnthropicProvider
+) -> None:
+    options: dict[str, object] = {
+        "metadata": {"purpose": "test"},
+        "store": True,
+        "modalities": ["text"],
+        "prediction": {"type": "content", "content": "Hi"},
+        "verbosity": "low",
+        "logit_bias": {"1": 1},
+        "frequency_penalty": 1,
+        "prompt_cache_key": "k",
+        "safety_identifier": "x",
+    }
+    body = await asked(upstream, provider, ChatRequest("claude-x", HELLO, options))
+    assert body.keys() == {"model", "max_tokens", "messages", "stream"}
+    body = await asked(upstream, provider, ChatRequest("claude-x", HELLO, {"metadata": {"user_id": "ann"}}))
+    assert body["metadata"] == {"user_id": "ann"}
+
+
 @pytest.mark.parametrize(
     ("choice", "expected"), [("auto", "auto"), ("required", "any"), ("none", "none"), (None, "auto")]
 )

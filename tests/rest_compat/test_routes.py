@@ -32,6 +32,11 @@ def _problem(answer: httpx2.Response) -> tuple[int, str, str | None]:
     """Status, code and parameter of an error, whose shape is the documented one."""
     found = answer.json()
     error = found["error"]
+    if isinstance(error, str):
+        # As the older clients of files read it.
+        assert found.keys() == {"error", "message", "code", "request_id"}
+        assert found["message"] == error
+        return answer.status_code, found["code"], None
     assert found == {
         "error": {"message": found["message"], "type": error["type"], "code": found["code"], "param": error["param"]},
         "message": found["message"],
