@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import anyio
 import httpx2
@@ -20,9 +21,18 @@ import engine.catalogue
 import engine.fleet
 import engine.views
 import resolvers.sign_ins
+from db.base import Database
+from db.migrate import migrate
+from engine.http import HttpClient
+from engine.providers.demo import DemoProvider
+from engine.providers.openai import OpenAIProvider
+from engine.providers.registry import Place, Registry, Terms
+from resolvers import catalog, parameters, routing
 from rest_compat.routes import OPERATIONS
 from tests import documents
 from tests.house import House, house
+from tests.process import running
+from tests.resolvers.people import person
 
 pytestmark = pytest.mark.anyio
 
@@ -175,3 +185,30 @@ async def _got(owner: Owner, path: str) -> int:
     address = address.replace("{item_id}", owner.things["item"]).replace("{name}", "MAIN")
     query = {"q": "hello"} if path == "/v1/search" else {}
     return (await owner.client.get(address, params=query)).status_code
+
+
+async def test_route_is_chosen_without_a_word_to_the_database(tmp_path: Path) -> None:
+    aliases = {"large": [Place("upstream", "m"), Place("demo", "demo")]}
+    terms = {("upstream", "m", "large"): Terms(requests_a_minute=100, tokens_a_minute=1000)}
+    http = HttpClient()
+    database = Database(f"sqlite:///{tmp_path / 'loquent.db'}")
+    await migrate(database)
+    upstream = OpenAIProvider("upstream", "http://127.0.0.1:9/v1", None, http)
+    async with running(database, providers=[upstream, DemoProvider(pace=0)]) as services:
+        registry = Registry([upstream, DemoProvider(pace=0)], aliases=aliases, fallbacks={"large": ("demo",)})
+        await registry.refresh({"demo"})
+        registry.apply(terms, {}, {})
+        call = await person(replace(services, registry=registry))
+        assert call.caller is not None
+        with statements() as sent:
+            entry = catalog.choose(call, "large")
+            parameters.check_parameters({"temperature": 1}, parameters.bounds(entry))
+            route = await routing.route(call, call.caller, entry)
+        # That somebody has no keys of their own is looked up once, and remembered for a while.
+        assert len(sent) == 1
+        with statements() as sent:
+            again = await routing.route(call, call.caller, catalog.choose(call, "large"))
+        assert sent == []
+        assert len(await route.models()) == len(await again.models()) == 3
+    await database.close()
+    await http.close()

@@ -133,6 +133,7 @@ REGISTER = "mutation($input: RegisterInput!) { register(input: $input) { errors 
 LOGIN = "mutation($input: LoginInput!) { login(input: $input) { errors { message path } } }"
 KEEP = "mutation($input: SetProviderKeyInput!) { setProviderKey(input: $input) { errors { message path } } }"
 REFRESH = "mutation($token: String!) { refreshToken(input: {refreshToken: $token}) { errors { message } } }"
+CHANGE = "mutation($input: UpdateProviderInput!) { updateProvider(input: $input) { errors { message path } } }"
 REVOKE_KEY = "mutation($id: ID!) { revokeApiKey(input: {id: $id}) { errors { message } } }"
 
 
@@ -236,6 +237,31 @@ def provider_keys(visitor: Visitor, canaries: Canaries, ann: dict[str, str]) -> 
     return kept
 
 
+def providers(visitor: Visitor, canaries: Canaries, root: dict[str, str], model: Upstream) -> None:
+    """Administrators add an upstream rightly and wrongly, it fails in every way, and its key is replaced."""
+    kept, later = canaries.plant("key of a provider", "sk-{}"), canaries.plant("later key of a provider", "sk-{}")
+    path = "/v1/admin/providers"
+    new = {"name": "house", "vendor": "vllm", "base_url": model.url, "api_key": kept}
+    wrong: list[dict[str, object]] = [
+        {"name": kept}, {"vendor": kept}, {"base_url": f"http://me:{kept}@127.0.0.1/"}, {"base_url": f"ftp://{kept}/"},
+        {"api_key": [kept]}, {"api_key": kept + "\n x"}, {"api_key": kept * 200}, {"base_url": f"http://10.0.0.1/?{kept}"},
+    ]  # fmt: skip
+    for change in wrong:
+        visitor.ask("POST", path, root, json={**new, **change})
+    visitor.ask("POST", path, root, json=new)
+    visitor.ask("POST", path, root, json=new)
+    for how in ("answer", "refuse", "break", "garble", "cut"):
+        asked = {"model": "house/echo", "messages": [{"role": "user", "content": how}], "stream": how == "cut"}
+        visitor.ask("POST", "/v1/chat/completions", root, json=asked)
+    assert kept in model.keys
+    visitor.ask("PATCH", f"{path}/house", root, json={"api_key": later})
+    visitor.graph(CHANGE, root, input={"id": "house", "apiKey": later + " "})
+    visitor.graph(CHANGE, root, input={"id": "house", "apiKey": [later]})
+    visitor.ask("POST", f"{path}/house/test", root)
+    visitor.ask("POST", f"{path}/{later.replace('/', '')}/test", root)
+    visitor.ask("DELETE", f"{path}/house", root)
+
+
 def completions(visitor: Visitor, canaries: Canaries, headers: dict[str, str]) -> None:
     """Models are asked, and fail in every way, with prompts that are nobody's business."""
     # In between it answers, so that it is not thought dead: of a dead one nothing is asked.
@@ -296,6 +322,7 @@ def test_no_secret_is_found_in_logs_errors_metrics_or_files(tmp_path: Path) -> N
             "LOG_LEVEL": "debug",
             "OPENAI_BASE_URL": model.url,
             "OPENAI_API_KEY": operators,
+            "PROVIDER_NETWORKS": "127.0.0.0/8",
             "REDIS_URL": canaries.plant("password of Redis", "redis://:{}@" + NOWHERE).replace("/+&", "%2F%2B%26"),
             "ADMIN_EMAIL": "root@example.com",
             "ADMIN_PASSWORD": canaries.plant("administrator's password"),
@@ -308,6 +335,10 @@ def test_no_secret_is_found_in_logs_errors_metrics_or_files(tmp_path: Path) -> N
             api_keys(visitor, canaries, ann)
             completions(visitor, canaries, ann)
             assert set(model.keys) == {operators}
+            login = {"email": environment["ADMIN_EMAIL"], "password": environment["ADMIN_PASSWORD"]}
+            token = visitor.ask("POST", "/v1/users/login", json=login)["token"]
+            canaries.note("administrator's token", token.rpartition(".")[2])
+            providers(visitor, canaries, {"Authorization": f"Bearer {token}"}, model)
             own = provider_keys(visitor, canaries, ann)
             model.keys.clear()
             completions(visitor, canaries, ann)
