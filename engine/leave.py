@@ -72,6 +72,7 @@ async def settle(run: Run, waiting: Waiting, rows: Sequence[Approval], session: 
     session.add_all(rows)
     session.add(Pause(generation_id=spec.id, state=msgspec.to_builtins(state)))
     values = run.result() | run.said() | {"status": GenerationStatus.REQUIRES_APPROVAL, "worker_id": None}
+    values |= {"usage_provenance": run.whole.provenance}
     values |= {"model": run.model, "provider": spec.provider.name, "last_seq": run.journal.last_seq}
     await generations.finish(session, spec.id, spec.attempt, values)
     announce(session, spec.user_id, spec.conversation_id, spec.item_id, spec.id)

@@ -14,7 +14,7 @@ import anyio
 import msgspec
 import structlog
 
-from db.base import new_id
+from db.base import is_storable, new_id
 from engine import prompt, turn
 from engine.events import (
     Completed,
@@ -163,7 +163,7 @@ class _Loop:
         except Exception as error:
             _log.exception("tool call broke", generation_id=self._run.spec.id, tool=tool.name)
             raise ToolError(ToolErrorCode.INTERNAL, "Something went wrong on our side") from error
-        told.output, told.is_error = found.text, found.is_error
+        told.output, told.is_error = storable(found.text), found.is_error
 
     def _verdict(self, call: ToolCallDelta) -> Verdict | None:
         resumed = self._run.spec.resumed
@@ -178,6 +178,13 @@ def _changed(call: ToolCallDelta, resumed: Resumed) -> ToolCallDelta:
 
 def _because(reason: str) -> str:
     return f": {reason}" if reason else ""
+
+
+def storable(text: str) -> str:
+    """Without what no database of ours can keep."""
+    if is_storable(text):
+        return text
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 def arguments_of(written: str) -> dict[str, object]:

@@ -159,7 +159,7 @@ class Run:
         finish = self.transcript.finish_reason
         if self.status is GenerationStatus.CANCELLED:
             finish = FinishReason.CANCELLED
-        usage, is_known = self.whole, self.status.is_terminal or self.status is GenerationStatus.REQUIRES_APPROVAL
+        usage = self.whole
         return {
             "finish_reason": finish,
             "error_code": self.failure.code if self.failure else None,
@@ -169,7 +169,7 @@ class Run:
             "completion_tokens": usage.completion_tokens,
             "cached_tokens": usage.cached_tokens,
             "reasoning_tokens": usage.reasoning_tokens,
-            "usage_provenance": usage.provenance if is_known else None,
+            "usage_provenance": usage.provenance if self.status.is_terminal else None,
             "cost_nanos": self.whole_cost,
         }
 

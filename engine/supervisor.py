@@ -148,14 +148,17 @@ class Supervisor:
         """Ends this attempt. The run itself goes on once somebody has given leave, wherever that is."""
         spec = run.spec
         self.let_go(spec.user_id, spec.id)
-        run.usage, run.status = run.used(), GenerationStatus.REQUIRES_APPROVAL
+        run.usage = run.used()
+        bill = {**run.bill(), "status": GenerationStatus.REQUIRES_APPROVAL}
         run.ownership.close()
         if spec.is_reserved:
             self.log.release(spec.id)
         asked = leave.asked(run, waiting)
-        await run.journal.part(leave.requests(asked), partial(leave.settle, run, waiting, asked), run.bill())
+        await run.journal.part(leave.requests(asked), partial(leave.settle, run, waiting, asked), bill)
         if run.journal.is_lost:
-            self.log.record(run.bill())
+            self.log.record(bill)
+        # Not before it is committed: whoever sees that a run waits may kill this process and find it waiting.
+        run.status = GenerationStatus.REQUIRES_APPROVAL
         self.log.part(run.journal)
         self._forget(run)
         run.finished.set_result(None)

@@ -20,8 +20,9 @@ from engine.resumption import Resumed
 from engine.routing import Route
 from engine.run import Run, Spec
 from engine.tools.base import Tool
+from engine.tools.box import BUILT_IN
 from resolvers import budgets, catalog, reservations, routing, runs, settings, toolsets
-from resolvers.access import WRITE, require
+from resolvers.access import TOOLS_EXECUTE, WRITE, require
 from resolvers.call import Call
 from resolvers.caller import Caller
 from resolvers.errors import InvalidInput, NotFound, RateLimited, Unavailable
@@ -81,12 +82,15 @@ async def plan(call: Call, caller: Caller, options: Options) -> Plan:
 
 
 def _described(call: Call, options: Options, manner: Manner) -> tuple[Options, Sequence[Tool]]:
-    """With all tools that are offered described as functions, and those of ours. Raises InvalidInput."""
+    """With all tools that are offered described as functions, and those of ours. Raises InvalidInput, Forbidden."""
     found = toolsets.offered(call, options.parameters, options.tools)
     if not found.tools:
         return options, ()
     if not manner.uses_tools:
         raise InvalidInput("Your settings switch tools off", field="tools")
+    if any(tool.server != BUILT_IN for tool in found.tools):
+        # The built-in ones reach nothing beyond this server.
+        require(call, TOOLS_EXECUTE)
     if options.parameters.get("n") not in (None, 1):
         raise InvalidInput("With tools of this server there is one answer: n must be 1", field="n")
     return replace(options, parameters={**options.parameters, "tools": toolsets.functions(found)}), found.tools

@@ -65,6 +65,8 @@ def _names(entry: object) -> list[str]:
         return [entry]
     if not isinstance(entry, Mapping) or entry.get("type") != _OURS:
         return []
+    if entry.get("require_approval") not in (None, "never"):
+        raise InvalidInput("Which calls wait for leave is said in your settings, `tool_policy`", field=_FIELD)
     if "server_url" in entry:
         raise InvalidInput("Servers of tools are named by `server_label`, never by address", field=_FIELD)
     name, label, allowed = entry.get("name"), entry.get("server_label"), entry.get("allowed_tools")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from engine.tools.base import Tool, ToolResult
 from engine.tools.box import Box, Entry, built_in
+from resolvers.access import TOOLS_EXECUTE
 from resolvers.call import Services
+from resolvers.caller import Caller
 
 _ANYTHING: Mapping[str, object] = {"type": "object"}
 
@@ -54,6 +56,12 @@ def scripted(services: Services, *entries: Entry) -> None:
     box = services.toolbox
     assert isinstance(box, Box)
     box.fill([*built_in(), *entries])
+
+
+def with_tools(caller: Caller | None) -> Caller:
+    """The same person, with the right to tools beyond the built-in ones."""
+    assert caller is not None
+    return replace(caller, scopes=caller.scopes | {TOOLS_EXECUTE})
 
 
 def opened(name: str) -> Scripted:

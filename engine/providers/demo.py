@@ -19,7 +19,7 @@ from engine.events import (
     Usage,
 )
 from engine.prices import Prices
-from engine.providers import eliza, hashing
+from engine.providers import demo_tools, eliza, hashing
 from engine.providers.base import (
     ChatMessage,
     ChatRequest,
@@ -123,11 +123,15 @@ class DemoProvider:
         self._change = asyncio.Event()
 
     async def _spoken(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
+        if (call := demo_tools.call_of(request)) is not None:
+            yield Chunk([call], [Finish(FinishReason.TOOL_CALLS)], _usage(request, 1))
+            return
         said = [text for message in request.messages if message.get("role") == "user" and (text := _text(message))]
+        told = demo_tools.results(request.messages)
         limit = _token_limit(request.options)
         completion_tokens = 0
         for choice in range(_choices(request.options)):
-            text = eliza.answer(said, f"{_seed(request.options, said)}/{choice}")
+            text = told or eliza.answer(said, f"{_seed(request.options, said)}/{choice}")
             text = _before_stop(text, request.options.get("stop"))
             words = _WORD.findall(text)
             for word in words[:limit]:

@@ -236,3 +236,34 @@ async def test_only_the_latest_requests_are_held() -> None:
     for number in range(20):
         await gather(demo, ask(str(number)))
     assert [request.messages[0].get("content") for request in demo.history] == [str(n) for n in range(12, 20)]
+
+
+CALCULATOR: dict[str, object] = {"type": "function", "function": {"name": "calculator"}}
+CLOCK: dict[str, object] = {"type": "function", "function": {"name": "current_time"}}
+
+
+@pytest.mark.parametrize(
+    ("question", "name", "arguments"),
+    [
+        ("What is 17 * 23?", "calculator", '{"expression":"17 * 23"}'),
+        ("what is (1 + 2) ^ 3 please", "calculator", '{"expression":"(1 + 2) ^ 3"}'),
+        ("What time is it?", "current_time", "{}"),
+    ],
+)
+async def test_demo_calls_a_tool_that_it_is_offered(question: str, name: str, arguments: str) -> None:
+    chunks = await gather(DemoProvider(pace=0), ask(question, tools=[CALCULATOR, CLOCK]))
+    [call] = [delta for chunk in chunks for delta in chunk.deltas]
+    assert isinstance(call, ToolCallDelta)
+    assert (call.name, call.arguments) == (name, arguments)
+    assert [finish for chunk in chunks for finish in chunk.finishes] == [Finish(FinishReason.TOOL_CALLS)]
+
+
+@pytest.mark.parametrize(("question", "tools"), [("What is 17 * 23?", [CLOCK]), ("I feel blue", [CALCULATOR, CLOCK])])
+async def test_demo_speaks_where_no_tool_would_help(question: str, tools: list[dict[str, object]]) -> None:
+    assert text_of(await gather(DemoProvider(pace=0), ask(question, tools=tools)))
+
+
+async def test_demo_tells_what_a_tool_gave() -> None:
+    request = ask("What is 17 * 23?", tools=[CALCULATOR])
+    given: list[ChatMessage] = [*request.messages, {"role": "tool", "tool_call_id": "one", "content": "391"}]
+    assert text_of(await gather(DemoProvider(pace=0), replace(request, messages=given))) == "The tool gave: 391"

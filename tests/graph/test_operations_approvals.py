@@ -18,13 +18,24 @@ from engine.expiry import Expiry
 from engine.providers.demo import DemoProvider
 from graph.operation import Request
 from resolvers.call import Services
-from tests.graph.schema_fixtures import OPERATIONS, Answer, Person, ann, bob, demo, services, signed_in
+from tests.graph.schema_fixtures import OPERATIONS, Answer, Person, bob, demo, services, signed_in
 from tests.process import running
-from tests.scripted_tools import opened, scripted
+from tests.scripted_tools import opened, scripted, with_tools
 
-__all__ = ["ann", "bob", "demo", "services"]
+__all__ = ["bob", "demo", "services"]
 
 pytestmark = pytest.mark.anyio
+
+
+async def toolmaker(services: Services) -> Person:
+    """Somebody who may use all tools."""
+    return Person(services, with_tools((await signed_in(services)).call.caller))
+
+
+@pytest.fixture
+async def ann(services: Services) -> Person:
+    return await toolmaker(services)
+
 
 EVENTS = """
 subscription($id: ID!, $after: Int) {
@@ -315,7 +326,7 @@ async def test_a_run_that_waits_outlives_its_process_and_goes_on_in_another(data
     demo, later = DemoProvider(pace=0), DemoProvider(pace=0)
     async with running(database, providers=[demo]) as services:
         scripted(services, opened("guarded").entry(needs_approval=True))
-        ann = await signed_in(services)
+        ann = await toolmaker(services)
         id, [asked] = await waiting(ann, demo, call("guarded", '{"text": "kept"}'))
     async with running(database, providers=[later]) as other:
         tool = opened("guarded")

@@ -12,12 +12,23 @@ from engine.events import Usage as Used
 from engine.providers.demo import DemoProvider
 from engine.tools.toolset import Bounds
 from resolvers.call import Policy, Services
-from tests.graph.schema_fixtures import Answer, Person, ann, bob, demo, services, signed_in
-from tests.scripted_tools import Scripted, opened, scripted
+from tests.graph.schema_fixtures import Answer, Person, bob, demo, services, signed_in
+from tests.scripted_tools import Scripted, opened, scripted, with_tools
 
-__all__ = ["ann", "bob", "demo", "services"]
+__all__ = ["bob", "demo", "services"]
 
 pytestmark = pytest.mark.anyio
+
+
+async def toolmaker(services: Services) -> Person:
+    """Somebody who may use all tools."""
+    return Person(services, with_tools((await signed_in(services)).call.caller))
+
+
+@pytest.fixture
+async def ann(services: Services) -> Person:
+    return await toolmaker(services)
+
 
 EVENTS = """
 subscription($id: ID!, $after: Int) {
@@ -191,7 +202,7 @@ async def test_a_tool_that_takes_too_long_is_given_up_and_the_model_told(
     services: Services, demo: DemoProvider
 ) -> None:
     short = replace(services, policy=Policy(tool_bounds=Bounds(seconds=0.05)))
-    ann, tool = await signed_in(short), Scripted("slow")
+    ann, tool = await toolmaker(short), Scripted("slow")
     scripted(short, tool.entry())
     demo.enqueue(call("slow", "{}"))
     demo.enqueue("Never mind")
@@ -207,7 +218,7 @@ async def test_a_tool_that_takes_too_long_is_given_up_and_the_model_told(
 async def test_a_model_that_calls_for_ever_is_asked_for_an_answer_and_then_stopped(
     services: Services, demo: DemoProvider
 ) -> None:
-    ann = await signed_in(replace(services, policy=Policy(tool_bounds=Bounds(turns=3))))
+    ann = await toolmaker(replace(services, policy=Policy(tool_bounds=Bounds(turns=3))))
     for _ in range(5):
         demo.enqueue(call("calculator", '{"expression": "1"}'))
     events = await ann.events(await start(ann, "calculator"), EVENTS)
@@ -233,3 +244,12 @@ async def test_whoever_resumes_between_the_turns_is_told_the_rest(ann: Person, d
     events = await ann.events(id, EVENTS)
     for seq in range(len(events)):
         assert await ann.events(id, EVENTS, after=seq) == events[seq:]
+
+
+async def test_a_guest_may_use_the_built_in_tools_and_no_others(services: Services) -> None:
+    guest = await signed_in(services)
+    scripted(services, opened("outside").entry())
+    input = {"content": [{"text": "Hello"}], "options": {"tools": ["outside"]}}
+    answer = await guest.ask(START, input=input)
+    assert [error["extensions"]["code"] for error in answer["errors"]] == ["FORBIDDEN"]
+    await guest.events(await start(guest, "calculator"), EVENTS)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select
 from starlette.applications import Starlette
 
-from db.base import Database
+from db.base import Database, new_id
 from db.models import UsageRecord
 from engine.feed import Feed
 from engine.fleet import Fleet
@@ -77,6 +77,12 @@ class Site:
             answer = await client.post("/auth/guest-login")
         token: str = answer.json()["access_token"]
         return token
+
+    async def register(self) -> None:
+        """From here on `client` is a user's, who may do more than a guest."""
+        body = {"email": f"{new_id('mail')}@example.com", "password": "correct horse battery staple"}
+        answer = await self.client.post("/auth/upgrade", json=body)
+        self.client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
 
     async def conversation(self, **body: object) -> str:
         answer = await self.client.post("/v1/conversations", json=body)

@@ -17,6 +17,7 @@ CALL = ToolCallDelta(index=0, id="one", name="guarded", arguments='{"text": "rm"
 
 async def asked(site: Site) -> tuple[str, str]:
     """A reply that waits for leave: its run, and what is asked."""
+    await site.register()
     scripted(site.services, opened("guarded").entry(needs_approval=True))
     site.demo.enqueue(CALL)
     id = await site.conversation()
@@ -61,6 +62,7 @@ async def test_leave_is_asked_for_given_with_other_arguments_and_the_reply_writt
 
 async def test_a_completion_waits_for_leave_and_then_answers(database: Database) -> None:
     async with running(database) as site:
+        await site.register()
         scripted(site.services, opened("guarded").entry(needs_approval=True))
         site.demo.enqueue(CALL)
         site.demo.enqueue("Gone.")

@@ -154,6 +154,7 @@ async def test_a_reply_in_a_conversation_leaves_its_calls_as_items_which_the_nex
 async def test_a_disallowed_word_stops_a_call_whichever_door_started_it(database: Database, door: str) -> None:
     async with running(database) as site:
         tool = opened("filtered")
+        await site.register()
         scripted(site.services, tool.entry(words=("plutonium",)))
         site.demo.enqueue(call("filtered", '{"text": "plutonium"}'))
         site.demo.enqueue("I may not")
@@ -181,6 +182,7 @@ async def ask(site: Site, door: str) -> None:
 async def test_a_client_that_leaves_during_a_call_ends_the_call(database: Database) -> None:
     async with running(database) as site:
         tool = Scripted("slow")
+        await site.register()
         scripted(site.services, tool.entry())
         site.demo.enqueue(call("slow"))
         body = {"model": "demo", "messages": ASKED, "stream": True, "tools": ["slow"]}
