@@ -19,6 +19,7 @@ import pytest
 from server.screen import settled
 from tests.served import served
 from tests.server.terminal import ROOT, terminal
+from tests.tiny_model import write_tiny_model
 
 NUMBERS = re.compile(r"\b\d+\b")
 
@@ -214,3 +215,30 @@ def test_help_and_completion_come_without_what_serves(tmp_path: Path) -> None:
 )
 def test_only_whole_blocks_of_markdown_are_settled(text: str, end: int) -> None:
     assert settled(text) == end
+
+
+@pytest.mark.timeout(120)
+def test_a_model_is_loaded_seen_pinned_and_freed(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    name = write_tiny_model(tmp_path / "models" / "small.gguf").stem
+    password = "the password of root"
+    environment = {
+        "LOQUENT_MODELS": str(tmp_path / "models"),
+        "ADMIN_EMAIL": "root@example.com",
+        "ADMIN_PASSWORD": password,
+    }
+    with served(tmp_path / "data", environment) as base:
+        account = {"email": "root@example.com", "password": password}
+        token = httpx2.post(f"{base}/v1/users/login", json=account, timeout=10).json()["token"]
+        who = {"LOQUENT_URL": base, "LOQUENT_TOKEN": token}
+        assert json.loads(loquent(tmp_path, "models", "ps", "--json", **who).stdout) == []
+        done = loquent(tmp_path, "models", "load", name, **who)
+        assert (done.returncode, done.stdout) == (0, f"{name} is loaded.\n"), done.stderr
+        assert loquent(tmp_path, "models", "pin", name, **who).stdout == f"{name} stays in memory.\n"
+        [row] = json.loads(loquent(tmp_path, "models", "ps", "--json", **who).stdout)
+        assert (row["modelName"], row["state"], row["isPinned"]) == (name, "LOADED", True)
+        refused = loquent(tmp_path, "models", "unload", name, **who)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        done = loquent(tmp_path, "models", "unload", name, "--force", **who)
+        assert (done.returncode, done.stdout) == (0, f"{name} is freed.\n"), done.stderr
+        assert json.loads(loquent(tmp_path, "models", "ps", "--json", **who).stdout) == []
