@@ -113,6 +113,34 @@ async def test_the_tools_that_are_chosen_are_offered_from_then_on(
     assert complaints == []
 
 
+@pytest.mark.parametrize("word", ["Approve", "Reject"])
+async def test_a_call_that_needs_leave_waits_for_it(
+    visitor: Visitor, upstream: ScriptedUpstream, complaints: list[str], word: str
+) -> None:
+    page = visitor.page
+    settle = "mutation($i: UpdateSettingsInput!) { updateSettings(input: $i) { errors { message } } }"
+    await visitor.graph(settle, i={"toolsToApprove": ["calculator"]})
+    asked = _call("calculator", '{"expression": "17 * 23"}')
+    upstream.answer(EVENTS, piece("May I?"), asked, piece(finish_reason="tool_calls"), DONE)
+    upstream.answer(EVENTS, piece("Thank you."), piece(finish_reason="stop"), DONE)
+    await expect(page.locator("#model option[value=scripted]")).to_have_count(1)
+    await _ask(visitor, "scripted", "calculator")
+    await page.locator("#list a").first.click()
+    leave = page.get_by_role("region", name="Leave to run calculator")
+    await expect(leave.locator("pre")).to_have_text('{\n  "expression": "17 * 23"\n}', timeout=PATIENCE)
+    await expect(page.locator("#spoken")).to_contain_text("The model asks for leave to run calculator.")
+    await page.reload()
+    await expect(leave).to_be_visible(timeout=PATIENCE)
+    await visitor.photograph("console-approval")
+    await leave.get_by_role("button", name=word).click()
+    await expect(leave).to_have_count(0, timeout=PATIENCE)
+    await expect(page.locator(".prose").last).to_have_text("Thank you.", timeout=PATIENCE)
+    await page.locator(".call summary").click()
+    told = page.locator(".call pre").last
+    await expect(told).to_have_text("391" if word == "Approve" else "The user did not allow this call")
+    assert complaints == []
+
+
 async def test_a_call_that_fails_says_so(visitor: Visitor, upstream: ScriptedUpstream, complaints: list[str]) -> None:
     upstream.answer(EVENTS, _call("calculator", '{"expression": "1 /"}'), piece(finish_reason="tool_calls"), DONE)
     upstream.answer(EVENTS, piece("I cannot say."), piece(finish_reason="stop"), DONE)

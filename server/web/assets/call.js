@@ -11,7 +11,8 @@ export function call({ name, arguments: given, output, isError }, isLive = false
   return h("details", { class: "call" }, summary, ...parts);
 }
 
-function readable(text) {
+/** What is JSON is shown in lines. */
+export function readable(text) {
   try {
     return JSON.stringify(JSON.parse(text), null, 2);
   } catch {

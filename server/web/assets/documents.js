@@ -61,6 +61,8 @@ export const STREAM = `subscription Stream($id: ID!, $after: Int!) {
     ... on ReasoningDelta { text }
     ... on ToolCallDelta { index toolCallId name argumentsText }
     ... on ToolCallFinished { toolCall { id output isError } }
+    ... on ApprovalRequested { approvalId tool: name given: arguments }
+    ... on ApprovalDecided { approvalId }
     ... on GenerationSnapshot { text reasoning toolCalls { id name arguments output isError } }
     ... on GenerationCompleted { generation { ${RUN} } }
     ... on GenerationCancelled { generation { ${RUN} } }
@@ -97,3 +99,4 @@ export const ACTIVATE = mutation("activateBranch", "Branch", "conversation { id 
 export const DELETE_BRANCH = mutation("deleteBranch", "Branch", "conversation { id }");
 export const SHARE = mutation("shareConversation", "ShareConversation", "share { id path }");
 export const REVOKE = mutation("revokeShare", "RevokeShare", "share { id revokedAt }");
+export const DECIDE = mutation("decideApproval", "DecideApproval", "approval { id status }");

@@ -1,5 +1,6 @@
 // What a model said, or is saying: in a message of its own, or in a column beside others.
 
+import { approval } from "./approval.js";
 import { call } from "./call.js";
 import { h } from "./dom.js";
 import { Prose } from "./markdown.js";
@@ -18,6 +19,7 @@ export class Reply {
   #thoughts;
   #tools;
   #body;
+  #asks;
   #note;
   #calls = "[]";
   element;
@@ -31,8 +33,9 @@ export class Reply {
     this.#tools = h("div", { class: "calls" });
     this.#body = h("div", { class: "prose" });
     this.#prose = new Prose(this.#body);
+    this.#asks = h("div");
     this.#note = h("p", { class: "remark", hidden: true });
-    this.element = h("div", { class: "reply" }, this.#thoughts, this.#tools, this.#body, this.#note);
+    this.element = h("div", { class: "reply" }, this.#thoughts, this.#tools, this.#body, this.#asks, this.#note);
     this.update(item);
   }
 
@@ -80,6 +83,7 @@ export class Reply {
   #grow() {
     const { text, reasoning, tools } = this.#stream;
     this.#show(text, reasoning, tools);
+    this.#showAsks(this.#stream.asks);
     this.#speech?.hear(this.#body.textContent);
     this.#app.onGrowth();
   }
@@ -102,6 +106,13 @@ export class Reply {
     for (const [n, one] of [...this.#tools.children].entries()) one.open = open[n] ?? false;
   }
 
+  /** One that is being answered stays as it is. */
+  #showAsks(asks) {
+    const shown = new Map([...this.#asks.children].map((one) => [one.dataset.id, one]));
+    for (const [id, one] of shown) if (!asks.some((ask) => ask.id === id)) one.remove();
+    for (const ask of asks) if (!shown.has(ask.id)) this.#asks.append(approval(this.#app, ask));
+  }
+
   #end(generation, errors) {
     const { text, reasoning, tools } = this.#stream;
     this.#stream = null;
@@ -120,6 +131,7 @@ export class Reply {
     const tools = content.filter(({ __typename, id }) => __typename === "ToolCallPart" && !this.#app.isApart(id));
     this.element.dataset.state = "settled";
     this.element.removeAttribute("aria-busy");
+    this.#showAsks([]);
     this.#show(text, reasoning.join("\n\n"), tools);
     const failure = !this.#item.isPart && generation?.error && `It failed: ${generation.error.message}`;
     const isEmpty = !text && !content.length && !this.#item.isPart;

@@ -7,6 +7,8 @@ export class Stream {
   text = "";
   reasoning = "";
   tools = [];
+  /** What a person must allow before the run goes on. */
+  asks = [];
   #seq = 0;
   #onChange;
   #onEnd;
@@ -78,6 +80,12 @@ const HEARD = {
   },
   ToolCallFinished: (stream, { toolCall }) => {
     Object.assign(stream.tools.find((tool) => tool?.id === toolCall.id) ?? {}, toolCall);
+  },
+  ApprovalRequested: (stream, { approvalId, tool, given }) => {
+    stream.asks.push({ id: approvalId, tool, given });
+  },
+  ApprovalDecided: (stream, { approvalId }) => {
+    stream.asks = stream.asks.filter(({ id }) => id !== approvalId);
   },
   GenerationSnapshot: (stream, { text, reasoning, toolCalls }) => {
     Object.assign(stream, { text, reasoning, tools: toolCalls.map((call) => ({ ...call })) });
