@@ -12,7 +12,7 @@ from engine.tools.base import Tool as Tool
 from engine.tools.base import ToolError, ToolErrorCode, ToolResult
 from engine.tools.box import bounded
 from engine.tools.schemas import Schema
-from resolvers import audit, conversations, items, search
+from resolvers import audit, conversations, items, search, settings, toolsets
 from resolvers.access import READ, TOOLS_EXECUTE, clean_text, require
 from resolvers.call import Call
 from resolvers.errors import InvalidInput, NotFound
@@ -85,7 +85,7 @@ async def run(call: Call, name: str, arguments: Mapping[str, object]) -> ToolRes
     if tool is None:
         raise NotFound("tool", name)
     try:
-        if tool.needs_approval:
+        if tool.needs_approval or toolsets.asks_leave(tool, (await settings.get(call)).tool_policy):
             # There is nobody here who could be asked.
             message = f"A person must allow each call of {tool.name}: let a model call it in a conversation, where it waits for that"
             raise ToolError(ToolErrorCode.REJECTED, message)

@@ -17,7 +17,7 @@ from engine.tools.toolset import Toolset
 from resolvers import budgets, globs, reservations
 from resolvers.call import Call
 from resolvers.errors import InvalidInput
-from resolvers.settings import Manner
+from resolvers.settings import Manner, ToolPolicy
 
 MOST = 128
 _FIELD = "tools"
@@ -120,10 +120,11 @@ def toolset(
             return await reservations.raise_to(session, call.services.spent, generation.id, cost + amount)
 
     services, policy = call.services, manner.tool_policy
-    asks = frozenset(
-        tool.name
-        for tool in tools
-        if globs.matches(tool.name, policy.require_approval) and not globs.matches(tool.name, policy.allow)
-    )
+    asks = frozenset(tool.name for tool in tools if asks_leave(tool, policy))
     bounds, patience = services.policy.tool_bounds, services.policy.approval_seconds
     return Toolset(services.toolbox, tools, services.database, bounds, afford, asks, patience)
+
+
+def asks_leave(tool: Tool, policy: ToolPolicy) -> bool:
+    """Whether the user wants to be asked, where administrators leave that to them."""
+    return globs.matches(tool.name, policy.require_approval) and not globs.matches(tool.name, policy.allow)

@@ -142,6 +142,19 @@ async def test_policy_holds_here_too_and_calls_are_audited(home: House) -> None:
     ]
 
 
+async def test_a_users_own_policy_holds_here_too(home: House) -> None:
+    person = await home.person("ada")
+    policy = {"tool_policy": {"require_approval": ["web_*"], "allow": ["web_scraper"]}}
+    assert (await person.patch("/v1/users/me/settings", json=policy)).status_code == 200
+    async with client_of(home, person) as client:
+        assert not (await client.call_tool("web_scraper", {"url": "a"})).is_error
+    policy["tool_policy"]["allow"] = []
+    await person.patch("/v1/users/me/settings", json=policy)
+    async with client_of(home, person) as client:
+        refused = await client.call_tool("web_scraper", {"url": "a"})
+        assert text_of(refused).startswith("A person must allow each call of web_scraper")
+
+
 async def test_who_may_not_run_tools_sees_none_and_runs_none(home: House) -> None:
     guest = await home.guest()
     async with client_of(home, guest) as client:
