@@ -121,7 +121,8 @@ async def ollama(tiny_engine: str, http: HttpClient) -> AsyncIterator[Subject]:
 
 def _formed(word: str) -> ChatRequest:
     form = {"type": "json_schema", "json_schema": {"name": "word", "schema": {"const": word * 8}}}
-    options: dict[str, object] = {"response_format": form, "max_tokens": 60}
+    # The form leaves a choice of the spaces behind the word, which must fall out alike each time.
+    options: dict[str, object] = {"response_format": form, "max_tokens": 80, "temperature": 0, "seed": 7}
     return ChatRequest(OLLAMA_TINY, [{"role": "user", "content": "Say a word"}], options)
 
 
