@@ -30,11 +30,14 @@ def announce(session: WriteSession) -> None:
 
 
 async def everything(session: ReadSession) -> Everything:
-    return Everything(
-        (await session.scalars(select(ProviderRecord).order_by(ProviderRecord.created_at, ProviderRecord.id))).all(),
-        (await session.scalars(select(ProviderModel).order_by(ProviderModel.created_at, ProviderModel.id))).all(),
-        (await session.scalars(select(CatalogModel).order_by(CatalogModel.created_at, CatalogModel.id))).all(),
-    )
+    """Where no transaction holds the three together, what has come to a provider since they were read comes next time."""
+    providers = (
+        await session.scalars(select(ProviderRecord).order_by(ProviderRecord.created_at, ProviderRecord.id))
+    ).all()
+    models = (await session.scalars(select(ProviderModel).order_by(ProviderModel.created_at, ProviderModel.id))).all()
+    names = (await session.scalars(select(CatalogModel).order_by(CatalogModel.created_at, CatalogModel.id))).all()
+    there = {row.id for row in providers}
+    return Everything(providers, [row for row in models if row.provider_id in there], names)
 
 
 async def add_missing(

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import anyio
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Select, select, update
 
 from db import catalog
 from db.base import Database
@@ -150,3 +150,34 @@ async def test_provider_that_is_switched_off_is_not_asked(database: Database) ->
     assert (names(registry), registry.provider("a")) == ([], None)
     assert await rows(database) == [("a", "m", "m", True)], "it is only out of use"
     await catalogue.read()
+
+
+async def test_provider_that_comes_while_the_catalogue_is_read_comes_with_its_models_next_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry([Listed("a", "m")])
+    catalogue = await refreshed(database, registry)
+
+    async def add() -> None:
+        async with database.write() as session:
+            session.add(ProviderRecord(id="prov_late", name="late", vendor="vllm", is_configured=False))
+            await session.flush()
+            session.add(ProviderModel(provider_id="prov_late", model="n", name="n", listed={"name": "n"}))
+
+    async with database.read() as session:
+        scalars, has_read = session.scalars, asyncio.Event()
+
+        async def interrupted(query: Select[tuple[object]]) -> object:
+            found = await scalars(query)
+            if not has_read.is_set():
+                has_read.set()
+                await add()
+            return found
+
+        monkeypatch.setattr(session, "scalars", interrupted)
+        found = await catalog.everything(session)
+    # SQLite's reader stands where it began; PostgreSQL's sees what was committed meanwhile.
+    assert [row.name for row in found.models] == ["m"]
+    await catalogue.read()
+    async with database.read() as session:
+        assert [row.name for row in (await catalog.everything(session)).models] == ["m", "n"]
