@@ -5,6 +5,9 @@ from __future__ import annotations
 from itertools import product
 
 NAMES = (
+    # The number of a message of JSON-RPC, which its answer repeats.
+    ("POST /mcp", "id"),
+    ("POST /v1/mcp", "id"),
     ("Query.tools", "after"),
     ("Mutation.updateTool", "input.id"),
     *((f"Mutation.{field}", "input.id") for field in ("updateToolServer", "deleteToolServer", "refreshToolServer")),
