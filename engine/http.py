@@ -351,7 +351,8 @@ def refusal(status: int, body: bytes, retry_after: str | None = None) -> Refusal
             seconds = _seconds(retry_after)
             return Refusal(status, ErrorCode.UNAVAILABLE, message, is_retryable=True, retry_after=seconds)
         case 400 | 405 | 413 | 422 | 501:
-            return Refusal(status, *explained(body))
+            # What a server has not implemented it tells of in words for its operator.
+            return Refusal(status, *explained(b"" if status == 501 else body))
         case _ if status >= 500:
             return Refusal(status, ErrorCode.PROVIDER_ERROR, "The provider failed", is_retryable=True)
         case _:

@@ -169,7 +169,7 @@ async def test_nonsense_in_one_piece_is_refused(
         (404, {}, ErrorCode.MODEL_NOT_FOUND, "The provider does not know this model"),
         (408, {}, ErrorCode.TIMEOUT, "The provider took too long"),
         (418, {}, ErrorCode.PROVIDER_ERROR, "The provider answered with HTTP status 418"),
-        (501, {"error": {"message": "at /srv/secret.py"}}, ErrorCode.PROVIDER_ERROR, "The provider failed"),
+        (501, {"error": {"message": "at /srv/secret.py"}}, ErrorCode.INVALID_REQUEST, "The provider did not accept this request"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("request_", [ASKED, WHOLE], ids=["streamed", "whole"])
