@@ -14,7 +14,7 @@ serve: $(VENV)/runtime.stamp
 	@$(BIN)/loquent serve $(ARGS)
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check $(ARGS)

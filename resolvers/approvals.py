@@ -56,7 +56,10 @@ class Ruling:
 
 async def get(call: Call, id: str) -> Approval:
     """Raises NotFound."""
-    caller = require(call, READ)
+    return await _of_user(call, require(call, READ), id)
+
+
+async def _of_user(call: Call, caller: Caller, id: str) -> Approval:
     async with call.read() as session:
         found = await approvals.get(session, id, caller.user_id)
     if found is None:
@@ -90,15 +93,15 @@ async def decide(call: Call, id: str, ruling: Ruling) -> Approval:
     """
     caller = require(call, WRITE)
     _check(ruling)
-    found = await get(call, id)
+    found = await _of_user(call, caller, id)
     if found.status != ApprovalStatus.PENDING:
         return _again(found, ruling)
     if found.expires_at <= now():
         await leave.expire(call.services.database, found.generation_id)
-        raise _too_late(await get(call, id))
+        raise _too_late(await _of_user(call, caller, id))
     going_on = await _going_on(call, caller, found.generation_id)
     if going_on is None:
-        return _again(await get(call, id), ruling)
+        return _again(await _of_user(call, caller, id), ruling)
     # Whoever leaves meanwhile does not leave a run that nobody goes on with.
     with anyio.CancelScope(shield=True), replies.place(call, caller, found.generation_id):
         async with call.write() as session:

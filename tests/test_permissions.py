@@ -49,7 +49,7 @@ async def test_every_route_is_a_line_of_the_table(settings: Settings) -> None:
         else:
             assert isinstance(route, Route | WebSocketRoute | Mount)
             others.append(route.path)
-    assert others == ["/graphql", "/graphql", "/playground", "/docs"]
+    assert others == ["/", "/console", "/graphql", "/graphql", "/playground", "/docs", "/metrics"]
 
 
 def test_route_without_a_scope_stops_the_start() -> None:

@@ -5,7 +5,6 @@ import gc
 import hashlib
 import itertools
 import time
-from collections.abc import Iterator
 
 import psutil
 import pytest
@@ -199,14 +198,6 @@ HOSTILE = {
     "brackets": "{echo(text:" + "[" * 30_000,
     "a long name": "{" + "a" * 65_000 + "}",
 }
-
-
-@pytest.fixture
-def served_heap() -> Iterator[None]:
-    """As in the server, the collector passes over all that was there before: here, what thousands of tests have left."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.usefixtures("served_heap")
