@@ -38,6 +38,8 @@ HONOURED: Mapping[str, object] = {
 NO_CALLER = "whoever asks has not signed in, and keys are a caller's own"
 SECRET = "what it answers is a secret that is shown once and kept nowhere"
 STEADY = "whoever asks again finds it as it is, and changes nothing"
+UNKEPT = "its answer is kept nowhere, so whoever asks again is answered anew and billed for it, as the documents say"
+OWN_IDS = "messages of JSON-RPC have ids of their own, and MCP knows no keys"
 IGNORED: Mapping[str, str] = {
     "/auth/guest-login": NO_CALLER,
     "/auth/refresh": NO_CALLER,
@@ -61,6 +63,22 @@ IGNORED: Mapping[str, str] = {
     "/v1/sessions/{id}/reset": STEADY,
     "/v1/users/me/import": STEADY,
     "/v1/users/provider-keys": STEADY,
+    "/v1/approvals/{id}": STEADY,
+    "/v1/models/{id:path}/load": STEADY,
+    "/v1/models/{id:path}/unload": STEADY,
+    "/v1/admin/models/catalogs/bulk-toggle": STEADY,
+    "/v1/admin/models/provider-models/bulk-toggle": STEADY,
+    "/v1/admin/providers": "a second one of its name is refused",
+    "/v1/admin/providers/{id}/sync": STEADY,
+    "/v1/admin/providers/{id}/test": STEADY,
+    "/media/v1/media": STEADY,
+    "/media/v1/media/prepare-upload": "nothing is made until what it answers is used, for a moment",
+    "/media/v1/media/resolve": STEADY,
+    "/media/v1/media/upload": STEADY,
+    "/v1/completions": UNKEPT,
+    "/v1/embeddings": UNKEPT,
+    "/mcp": OWN_IDS,
+    "/v1/mcp": OWN_IDS,
 }
 
 
