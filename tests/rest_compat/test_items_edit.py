@@ -89,16 +89,16 @@ async def test_changed_item_keeps_its_parts_as_they_are_written(site: Site) -> N
     id, items = await talk(site, "a")
     content = [
         {"type": "input_text", "input_text": "See "},
-        {"type": "image_url", "image_url": {"url": "jan_01hqr8v9k2x3f4g5h6j7k8m9n0"}},
+        {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
         {"type": "output_text", "output_text": {"text": "this", "annotations": []}},
-        {"type": "image", "image": {"file_id": "jan_2", "detail": "low"}},
+        {"type": "image", "image": {"url": "https://example.com/b.png", "detail": "low"}},
     ]
     changed = (await site.client.patch(f"/v1/conversations/{id}/items/{items[0]}", json={"content": content})).json()
     assert changed["content"] == [
         {"type": "text", "text": "See "},
-        {"type": "image_url", "image_url": {"url": "jan_01hqr8v9k2x3f4g5h6j7k8m9n0"}},
+        {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
         {"type": "text", "text": "this"},
-        {"type": "image_url", "image_url": {"url": "jan_2", "detail": "low"}},
+        {"type": "image_url", "image_url": {"url": "https://example.com/b.png", "detail": "low"}},
     ]
 
 
