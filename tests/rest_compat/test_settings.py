@@ -52,6 +52,7 @@ DEFAULTS: dict[str, Any] = {
         "enable_search": True,
         "enable_browser": False,
     },
+    "tool_policy": {"require_approval": [], "allow": []},
     "server_capabilities": {"image_generation_enabled": False},
 }
 
