@@ -38,8 +38,9 @@ RETRIES = 4.0
 # For so long nobody asks a provider that has failed five times in a row.
 REST = 5.0
 CROWD = 40
-# Characters that a generation may hold, and those of one read from an upstream, by which it may be exceeded.
-MOST, READ = 2_000_000, 2**18
+# Characters that a generation may hold, and those of one read from an upstream, by which it may be exceeded: what the client's
+# buffer may hold and, on top, what one read of the socket brings.
+MOST, READ = 2_000_000, 2**19
 PROBES = 12
 ROOM = 12
 
