@@ -163,6 +163,8 @@ def _judge(error: GraphQLError, request_id: str) -> tuple[str, str, Extensions]:
         return cause.message, *describe(cause)
     if isinstance(cause, StorageError):
         away = unavailable(cause, request_id)
+        if cause.is_full:
+            return "There is no space left to store this", "STORAGE_FULL", {}
         return away.message, *describe(away)
     if isinstance(cause, StrawberryInputCoercionError) or _is_about_an_argument(error):
         return without_values(error.message), "BAD_USER_INPUT", {}
