@@ -18,7 +18,9 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 import engine.catalogue
+import engine.expiry
 import engine.fleet
+import engine.tools.keeper
 import engine.views
 import resolvers.sign_ins
 from db.base import Database
@@ -67,9 +69,10 @@ async def owners(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[list
     folder = tmp_path_factory.mktemp("counts")
     with pytest.MonkeyPatch.context() as patch:
         # What goes on in the background must not be counted.
-        for module in (engine.fleet, engine.views, resolvers.sign_ins):
+        for module in (engine.fleet, engine.views, engine.expiry, resolvers.sign_ins):
             patch.setattr(module, "PERIOD", NEVER)
-        patch.setattr(engine.catalogue, "POLL", NEVER)
+        for module in (engine.catalogue, engine.tools.keeper):
+            patch.setattr(module, "POLL", NEVER)
         async with house(folder, f"sqlite:///{folder / 'loquent.db'}", worker_timeout=300) as found:
             # A credential is looked up once, however long the machine takes.
             now = found.services.sign_ins.moment()
