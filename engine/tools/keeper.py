@@ -284,6 +284,9 @@ class ToolKeeper:
         kept = self._kept.get(row.server_id)
         if kept is None or kept.connection.state is not ServerState.AVAILABLE or row.problem:
             return None
+        if row.server_id not in self._stored:
+            # What it offers by now has not been compared with the rows yet, so they may tell of tools that are gone.
+            return None
         connection, name = kept.connection, row.remote_name
         return lambda arguments, key: connection.call(name, arguments, key)
 
