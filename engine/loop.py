@@ -161,6 +161,7 @@ class _Loop:
         except ToolError:
             raise
         except Exception as error:
+            # Whatever a tool brings ends its own call: others run beside it, and may have done half of something by now.
             _log.exception("tool call broke", generation_id=self._run.spec.id, tool=tool.name)
             raise ToolError(ToolErrorCode.INTERNAL, "Something went wrong on our side") from error
         told.output, told.is_error = storable(found.text), found.is_error

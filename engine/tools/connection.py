@@ -78,8 +78,8 @@ class Connection:
                     pause = self._pause
                     await self._follow(client)
                 reason = "The server closed the connection"
-            except Exception as error:  # noqa: BLE001 - the SDK raises whatever a stranger's server makes of it
-                reason = _reason(error)
+            except Exception as error:  # noqa: BLE001 - the SDK has no one class for what a stranger's server makes of it
+                reason = self._told(error)
             if self._pipes is not None and self._pipes.is_too_long:
                 reason = TOO_LARGE_SENTENCE
             await self._become(ServerState.UNAVAILABLE, reason)
@@ -89,6 +89,18 @@ class Connection:
                     await self._stir.wait()
             self._stir.clear()
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _told(self, error: Exception) -> str:
+        """The reason that is shown. What nobody has foreseen is logged whole, once and not at every attempt to come back."""
+        cause: BaseException = error
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        reason = _reason(cause)
+        if reason is None:
+            reason = f"The connection could not be kept ({type(cause).__name__})"
+            if reason != self.problem:
+                _log.error("tool server connection broke", server=self.spec.name, exc_info=error)
+        return reason
 
     async def refresh(self) -> None:
         """Returns when the server has been asked anew, with whatever result."""
@@ -222,10 +234,8 @@ async def _listed(client: Client, tags: Sequence[str]) -> list[Offer]:
     return list({one.name: one for one in reversed(found)}.values())[::-1]
 
 
-def _reason(error: BaseException) -> str:
-    """Why a server cannot be used, without its address and without what it said."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+def _reason(error: BaseException) -> str | None:
+    """Why a server cannot be used, without its address and without what it said; None for what no server should bring."""
     match error:
         case TimeoutError():
             return "The server did not answer in time"
@@ -239,5 +249,13 @@ def _reason(error: BaseException) -> str:
             return "The command of the server cannot be run"
         case ValidationError():
             return "The server's answer is not one of MCP"
+        case (
+            OSError()
+            | httpx2.HTTPError()
+            | httpx2.StreamError()
+            | anyio.BrokenResourceError()
+            | anyio.ClosedResourceError()
+        ):
+            return f"The connection was lost ({type(error).__name__})"
         case _:
-            return f"The connection could not be kept ({type(error).__name__})"
+            return None

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import anyio
 import pytest
+import structlog
 
 from engine.events import Provenance, ToolCallDelta
 from engine.events import Usage as Used
@@ -179,8 +180,13 @@ async def test_a_tool_that_breaks_shows_nothing_of_its_own(ann: Person, demo: De
     scripted(ann.call.services, tool.entry())
     demo.enqueue(call("broken", "{}"))
     demo.enqueue("Well")
-    [ended] = finished(await ann.events(await start(ann, "broken"), EVENTS))
+    with structlog.testing.capture_logs() as logs:
+        events = await ann.events(await start(ann, "broken"), EVENTS)
+    [ended] = finished(events)
     assert (ended["errorCode"], ended["output"]) == ("internal", "Something went wrong on our side")
+    assert events[-1]["generation"]["text"] == "Well"
+    [broken] = [log for log in logs if log["event"] == "tool call broke"]
+    assert (broken["tool"], broken["exc_info"]) == ("broken", True)
 
 
 async def test_cancelling_during_a_call_ends_the_call_and_keeps_what_was_said(ann: Person, demo: DemoProvider) -> None:

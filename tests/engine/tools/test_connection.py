@@ -7,18 +7,21 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+import traceback
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 import anyio
 import psutil
 import pytest
+import structlog
+from mcp.client.client import Client
 
 from engine.http import Guard, HttpClient, Timeouts
 from engine.tools import connection as connections
 from engine.tools.base import ToolError, ToolErrorCode, ToolResult
 from engine.tools.connection import Connection
-from engine.tools.servers import ServerSpec, ServerState
+from engine.tools.servers import Offer, ServerSpec, ServerState
 from engine.vault import Secret
 from tests import tool_server
 
@@ -213,6 +216,38 @@ async def test_a_server_that_does_not_speak_the_protocol_is_given_up(monkeypatch
     async with watched(ServerSpec("a", command=sys.executable, args=("-c", babble))) as found:
         await found.until(lambda one: one.state is ServerState.UNAVAILABLE)
         assert found.connection.problem == "The server did not answer in time"
+
+
+async def test_what_nobody_has_foreseen_is_a_state_too_and_is_logged_whole_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attempts = 0
+    listed = connections._listed
+
+    async def breaking(client: Client, tags: Sequence[str]) -> list[Offer]:
+        nonlocal attempts
+        attempts += 1
+        if attempts <= 3:
+            raise ZeroDivisionError
+        return await listed(client, tags)
+
+    monkeypatch.setattr(connections, "_listed", breaking)
+    with structlog.testing.capture_logs() as logs:
+        async with watched(PIPES) as found:
+            await found.until(lambda one: one.state is ServerState.UNAVAILABLE)
+            assert found.connection.problem == "The connection could not be kept (ZeroDivisionError)"
+            await found.available()
+    broken = [log for log in logs if log["event"] == "tool server connection broke"]
+    assert [log["server"] for log in broken] == ["pipes"]
+    assert "ZeroDivisionError" in "".join(traceback.format_exception(broken[0]["exc_info"]))
+    assert attempts == 4
+
+
+async def test_a_server_that_cannot_be_used_is_told_without_a_traceback() -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with watched(ServerSpec("a", command="/nothing/here")) as found:
+            await found.until(lambda one: one.state is ServerState.UNAVAILABLE)
+    assert [log for log in logs if "exc_info" in log] == []
 
 
 # A server of the older protocol, written by hand: it knows nothing but what it is asked here.
