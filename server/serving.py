@@ -17,6 +17,7 @@ from db.base import database_url
 from server import observe
 from server.app import create_app
 from server.drain import Drain
+from server.protocols import Http, WebSockets
 from server.services import Process
 from server.settings import Settings, SettingsError, load
 from server.siblings import meeting_place
@@ -121,8 +122,8 @@ def _config(settings: Settings, app: ASGIApp | str, *, workers: int = 1, factory
         host=settings.host,
         port=settings.port,
         # httptools refuses requests that a proxy in front would read otherwise; the sansio sockets are the fastest.
-        http="httptools",
-        ws="websockets-sansio",
+        http=Http,
+        ws=WebSockets,
         ws_max_size=LARGEST_FRAME,
         ws_max_queue=32,
         ws_per_message_deflate=False,

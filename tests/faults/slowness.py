@@ -53,6 +53,11 @@ class _Stalled:
         plug.setblocking(False)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(plug, (place.hostname, place.port))
+        if door == "socket":
+            # Nobody may speak before the server has (RFC 6455, section 4.1).
+            await loop.sock_sendall(plug, UPGRADE.format(host=place.netloc).encode())
+            answer = await loop.sock_recv(plug, ROOM)
+            assert answer.startswith(b"HTTP/1.1 101"), answer
         await loop.sock_sendall(plug, _question(door, place.netloc, token, id))
         return cls(door, plug, plug.getsockname()[1])
 
@@ -75,7 +80,7 @@ def _question(door: str, host: str, token: str, id: str) -> bytes:
             {"type": "connection_init", "payload": {"token": token}},
             {"type": "subscribe", "id": "1", "payload": body},
         )
-        return UPGRADE.format(host=host).encode() + b"".join(frame(0x81, json.dumps(one).encode()) for one in messages)
+        return b"".join(frame(0x81, json.dumps(one).encode()) for one in messages)
     head = f"Host: {host}\r\nAuthorization: Bearer {token}\r\nAccept: text/event-stream\r\n"
     if door == "rest-events":
         return f"GET /v1/generations/{id}/events HTTP/1.1\r\n{head}\r\n".encode()
