@@ -113,11 +113,15 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def served(
-    *, is_json: bool = False, is_stateless: bool = False, is_legacy: bool = False
+    tools: MCPServer[None] | None = None,
+    *,
+    is_json: bool = False,
+    is_stateless: bool = False,
+    is_legacy: bool = False,
 ) -> AsyncIterator[Served]:
     """Over HTTP, at a free port. While `is_away` it answers nothing but 503; where `is_legacy` it does not know the newer
-    protocol."""
-    app = tool_server().streamable_http_app(json_response=is_json, stateless_http=is_stateless)
+    protocol. `tools` are served instead of those of this file."""
+    app = (tools or tool_server()).streamable_http_app(json_response=is_json, stateless_http=is_stateless)
     listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     found = Served(f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", {}, is_legacy=is_legacy)

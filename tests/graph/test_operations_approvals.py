@@ -196,6 +196,44 @@ async def test_deciding_twice_changes_nothing_and_deciding_otherwise_is_a_confli
     assert len(tool.keys) == 1
 
 
+async def test_of_many_decisions_at_once_one_counts_and_the_call_runs_once(
+    ann: Person, demo: DemoProvider, services: Services
+) -> None:
+    tool = opened("guarded")
+    scripted(services, tool.entry(needs_approval=True))
+    id, [asked] = await waiting(ann, demo, call("guarded", '{"text": "no"}'))
+    demo.enqueue("Done.")
+    answers: list[Answer] = []
+
+    async def one(number: int) -> None:
+        # Every fourth would have it otherwise altogether; of the others each has arguments of its own.
+        rest = {"decision": "REJECT"} if number % 4 == 3 else {"arguments": json.dumps({"text": f"by {number}"})}
+        answers.append(await decide(ann, asked["id"], **{"decision": "APPROVE", **rest}))
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            for number in range(12):
+                group.start_soon(one, number)
+        events = await ann.events(id, EVENTS)
+    won = [answer["approval"] for answer in answers if not answer["errors"]]
+    lost = [answer["errors"] for answer in answers if answer["errors"]]
+    assert {error["code"] for [error] in lost} == {"CONFLICT"}
+    # To reject again what is rejected is no conflict.
+    assert len(won) == (1 if won[0]["status"] == "APPROVED" else 3)
+    [told] = [event for event in events if event["__typename"] == "ApprovalDecided"]
+    assert {(one["status"], one["changedArguments"]) for one in won} == {(told["decision"], told["changedArguments"])}
+    [ended] = [event["toolCall"] for event in events if event["__typename"] == "ToolCallFinished"]
+    assert len(tool.keys) == (1 if told["decision"] == "APPROVED" else 0)
+    if tool.keys:
+        assert json.loads(told["changedArguments"])["text"] == ended["output"]
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert events[-1]["__typename"] == "GenerationCompleted"
+    async with services.database.read() as session:
+        bills = (await session.scalars(select(UsageRecord.attempt).order_by(UsageRecord.attempt))).all()
+        deeds = (await session.scalars(select(AuditRecord.action).where(AuditRecord.target_id == asked["id"]))).all()
+    assert (bills, len(deeds)) == ([1, 2], 1)
+
+
 async def test_what_another_user_is_asked_is_absent(
     ann: Person, bob: Person, demo: DemoProvider, services: Services
 ) -> None:
