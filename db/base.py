@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import JSON, Connection, DateTime, Dialect, MetaData, String, TypeDecorator, event
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, InvalidatePoolError, OperationalError
@@ -23,6 +22,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeEngine
+
+from db.dialects import OnPostgresql
 
 # A connection that a firewall has silently dropped lives no longer than this, in seconds.
 OLDEST_CONNECTION = 600
@@ -130,6 +131,9 @@ def is_storable(value: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
+_DOCUMENT = JSON().with_variant(OnPostgresql("JSONB"), "postgresql")
+
+
 class Base(DeclarativeBase):
     metadata = MetaData(
         naming_convention={
@@ -143,9 +147,9 @@ class Base(DeclarativeBase):
     type_annotation_map = {
         str: Text,
         datetime: UtcDateTime,
-        dict[str, object]: JSON().with_variant(JSONB(), "postgresql"),
-        list[str]: JSON().with_variant(JSONB(), "postgresql"),
-        list[dict[str, object]]: JSON().with_variant(JSONB(), "postgresql"),
+        dict[str, object]: _DOCUMENT,
+        list[str]: _DOCUMENT,
+        list[dict[str, object]]: _DOCUMENT,
     }
 
 

@@ -23,10 +23,10 @@ from sqlalchemy import (
     true,
     tuple_,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import InstrumentedAttribute
 
 from db.base import ReadSession, UtcDateTime, WriteSession, now
+from db.dialects import inserting
 from db.models import ApiKey, Budget, BudgetPeriod, Reservation, UsageRecord, User
 
 _THE_START = datetime(1970, 1, 1, tzinfo=UTC)
@@ -121,7 +121,7 @@ async def get(session: WriteSession, subject_id: str, period: BudgetPeriod) -> B
 
 async def put(session: WriteSession, subject_id: str, period: BudgetPeriod, user_id: str, limit_nanos: int) -> None:
     """Sets it, in place of one that is there."""
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    insert = inserting(session)
     moment = now()
     row = insert(Budget).values(
         subject_id=subject_id,

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from db.base import ReadSession, WriteSession, new_id, now
+from db.dialects import inserting
 from db.models import CatalogModel, ProviderModel, ProviderRecord
 
 TOPIC = "catalogue"
@@ -47,7 +47,7 @@ async def add_missing(
     names: Sequence[str],
 ) -> None:
     """Adds what is not there yet; of several processes that do so at once, one does. `models` name their provider's id."""
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    insert = inserting(session)
     made = dict.fromkeys(("created_at", "updated_at"), now())
     if providers:
         rows = [{"id": new_id("prov"), "details": {}, **made, **row} for row in providers]

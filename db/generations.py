@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import TypedDict
 
 from sqlalchemy import JSON, Integer, Text, and_, bindparam, cast, delete, func, insert, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from db.base import ReadSession, WriteSession, new_id, now
+from db.dialects import inserting
 from db.models import EventBatch, Generation, UsageRecord
 
 # What the writer of the log runs at each commit, and who reads what others write at each wake-up: built once and run past the
@@ -146,7 +146,7 @@ async def finish(session: WriteSession, id: str, attempt: int, values: Mapping[s
 
 async def record_usage(session: WriteSession, records: Sequence[Mapping[str, object]]) -> None:
     """Appends these rows to the ledger, all with the same columns; an attempt that is billed already stays as it is."""
-    add = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    add = inserting(session)
     rows = [{"id": new_id("use"), "created_at": now(), **record} for record in records]
     await session.execute(add(UsageRecord).on_conflict_do_nothing(), rows)
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, delete, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from db.base import ReadSession, WriteSession
+from db.dialects import inserting
 from db.models import IdempotencyKey
 
 KEPT = timedelta(hours=24)
@@ -25,7 +25,7 @@ async def claim(session: WriteSession, user_id: str, key: str, fingerprint: str,
 
     Waits for whoever is about to take it: until they have committed, which makes this False, or have given it up.
     """
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    insert = inserting(session)
     values = {"user_id": user_id, "key": key, "fingerprint": fingerprint, "result": {}, "created_at": moment}
     taken = await session.execute(
         insert(IdempotencyKey)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from db.base import ReadSession, WriteSession, new_id, now
+from db.dialects import inserting
 from db.models import ToolRecord, ToolServer
 
 TOPIC = "tools"
@@ -37,7 +37,7 @@ async def everything(session: ReadSession) -> Everything:
 
 async def put_servers(session: WriteSession, servers: Sequence[Mapping[str, object]]) -> None:
     """Those of the operator's settings, under their names: whoever had one of these before has it no more."""
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    insert = inserting(session)
     made = dict.fromkeys(("created_at", "updated_at"), now())
     for server in servers:
         told = {"ciphertext": None, "header_names": [], "is_configured": True, **server}
@@ -47,7 +47,7 @@ async def put_servers(session: WriteSession, servers: Sequence[Mapping[str, obje
 
 async def add_missing(session: WriteSession, tools: Sequence[Mapping[str, object]]) -> None:
     """Adds what is not there yet; of several processes that do so at once, one does."""
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    insert = inserting(session)
     made = dict.fromkeys(("created_at", "updated_at"), now())
     for tool in tools:
         row: dict[str, object] = {

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import delete, exists, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from db.base import ReadSession, WriteSession, now
+from db.dialects import inserting
 from db.models import Cancellation, Generation, Worker
 
 
@@ -55,7 +55,7 @@ async def held(session: ReadSession, worker_id: str) -> Sequence[Generation]:
 
 async def ask_to_cancel(session: WriteSession, generation_id: str, user_id: str) -> None:
     """Leaves word for whichever worker runs it: to stop it if it is this user's, or for "" whosever it is."""
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    insert = inserting(session)
     wish = insert(Cancellation).values(generation_id=generation_id, user_id=user_id, created_at=now())
     await session.execute(wish.on_conflict_do_nothing())
 

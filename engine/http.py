@@ -7,7 +7,7 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -56,7 +56,7 @@ class Timeouts:
 class Guard:
     """What a client may connect to when users choose the address: None for any port. `total` in seconds, for a whole answer."""
 
-    ports: frozenset[int] | None = frozenset({80, 443})
+    ports: Container[int] | None = frozenset({80, 443})
     is_allowed: Callable[[str], bool] = is_public
     total: float | None = 30.0
 

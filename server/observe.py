@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+from collections.abc import Generator
 from typing import Literal
 
 import msgspec
-import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+
+
+@contextlib.contextmanager
+def _hidden(name: str) -> Generator[None]:
+    """As if this package were not installed."""
+    there = sys.modules.pop(name, None)
+    sys.modules[name] = None  # type: ignore[assignment]
+    yield
+    del sys.modules[name]
+    if there is not None:
+        sys.modules[name] = there
+
+
+# It would load rich, 4 MB, for tracebacks that are not shown that way here.
+with _hidden("rich"):
+    import structlog
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 _LEVELS = {"debug": 10, "info": 20, "warn": 30, "warning": 30, "error": 40}
 

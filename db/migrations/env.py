@@ -11,6 +11,7 @@ from sqlalchemy import JSON
 from db import models  # noqa: F401  (fills the metadata)
 from db.base import Base, Text, UtcDateTime
 from db.migrate import is_compared
+from db.models import indexes  # noqa: F401
 
 
 def render_item(kind: str, item: object, _context: AutogenContext) -> str | Literal[False]:

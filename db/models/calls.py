@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import ForeignKey, Index, text
+from sqlalchemy import ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.base import Base, new_id, now
@@ -61,12 +61,7 @@ class Approval(Base):
     __tablename__ = "approvals"
     __table_args__ = (
         Index("ix_approvals_user", "user_id", "id"),
-        Index(
-            "ix_approvals_pending",
-            "expires_at",
-            sqlite_where=text("status = 'pending'"),
-            postgresql_where=text("status = 'pending'"),
-        ),
+        # and `ix_approvals_pending` in `db.models.indexes`
     )
 
     id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("appr"))

@@ -6,10 +6,10 @@ from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, UniqueConstraint, false
-from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.base import Base, new_id, now
+from db.dialects import OnPostgresql
 
 MAIN = "MAIN"
 # The type of an item that holds one use of a tool, and of a part that says what was called.
@@ -150,11 +150,10 @@ class SearchEntry(Base):
     """The words of an item, or of a conversation's title (`item_id` null), as `db.words` makes them.
 
     `tokens` are for the full text index: a tsvector on PostgreSQL, on SQLite the content of the FTS5 table `search_index`,
-    which triggers keep in step; the migration makes both.
+    which triggers keep in step; the migration makes both, `db.models.indexes` names the first.
     """
 
     __tablename__ = "search_entries"
-    __table_args__ = (Index("ix_search_entries_tokens", "tokens", postgresql_using="gin").ddl_if(dialect="postgresql"),)
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
     user_id: Mapped[str]
@@ -162,7 +161,7 @@ class SearchEntry(Base):
     item_id: Mapped[str | None] = mapped_column(ForeignKey("items.id", ondelete="CASCADE"), unique=True)
     kind: Mapped[str]
     words: Mapped[str]
-    tokens: Mapped[str] = mapped_column(String().with_variant(TSVECTOR(), "postgresql"))
+    tokens: Mapped[str] = mapped_column(String().with_variant(OnPostgresql("TSVECTOR"), "postgresql"))
     created_at: Mapped[datetime]
 
 

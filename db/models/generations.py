@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, text, true
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.base import Base, new_id, now
@@ -37,18 +37,7 @@ class Generation(Base):
     __tablename__ = "generations"
     __table_args__ = (
         Index("ix_generations_recent", "user_id", "created_at"),
-        Index(
-            "ix_generations_unfinished",
-            "worker_id",
-            sqlite_where=text("finished_at IS NULL"),
-            postgresql_where=text("finished_at IS NULL"),
-        ),
-        Index(
-            "ix_generations_finished",
-            "finished_at",
-            sqlite_where=text("has_events"),
-            postgresql_where=text("has_events"),
-        ),
+        # and those of the unfinished and of the finished ones in `db.models.indexes`
     )
 
     id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("gen"))

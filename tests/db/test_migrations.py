@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL
 from db import models
 from db.base import Base, Database
 from db.migrate import FOLDER, FTS5, configuration, is_compared, is_current, migrate, newest
+from db.models import indexes as indexes
 from tests import services
 
 pytestmark = pytest.mark.anyio
