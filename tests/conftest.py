@@ -7,9 +7,11 @@ import gc
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 
 import asyncpg
+import httpcore2
 import pytest
 from sqlalchemy.engine import URL, make_url
 
@@ -31,6 +33,14 @@ def no_network() -> Iterator[None]:
     ]
     with pytest.MonkeyPatch.context() as patch:
         network.refuse(patch, frozenset(host for host in given if host))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_tls_context() -> Iterator[None]:
+    """All clients share it: reading the machine's authorities takes each of them longer than a request."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpcore2, "default_ssl_context", cache(httpcore2.default_ssl_context))
         yield
 
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import httpx2
-import uvicorn
+import pytest
+import strawberry
+from pwdlib.hashers.argon2 import Argon2Hasher
+from starlette.applications import Starlette
 
 from db.models import Role, User
 from engine.providers.demo import DemoProvider
+from graph import schema
 from resolvers.call import Services
-from server.app import create_app
+from server import app
 from server.services import Process
 from server.settings import Settings
+from tests.uvicorn_server import listening
 
 
 @dataclass(frozen=True)
@@ -64,22 +69,26 @@ async def house(folder: Path, database_address: str, **settings: object) -> Asyn
     named: dict[str, object] = {"data": folder, "database_url": database_address, **values, **settings}
     chosen = Settings(**named)  # type: ignore[arg-type] # the names are those of the fields
     process = Process(chosen)
-    config = uvicorn.Config(
-        create_app(chosen, process), http="httptools", ws="websockets-sansio", lifespan="on", log_config=None
-    )
-    config.load()
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
-    # Named as TCP, so that asyncio switches Nagle's algorithm off: it would hold each answer back for 40 ms.
-    listener = socket.socket(proto=socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
-    await server.startup(sockets=[listener])
-    provider = process.services.registry.provider("demo")
-    assert isinstance(provider, DemoProvider)
-    found = House(f"http://127.0.0.1:{listener.getsockname()[1]}", process.services, provider)
-    try:
-        yield found
-    finally:
-        for client in found.clients:
-            await client.aclose()
-        await server.shutdown(sockets=[listener])
+    # What a hash costs on purpose is not for thousands of people to pay; tests of passwords have real ones.
+    process.services.passwords._hasher = Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1)
+    async with listening(_app(chosen, process), ws="websockets-sansio", lifespan="on") as address:
+        provider = process.services.registry.provider("demo")
+        assert isinstance(provider, DemoProvider)
+        found = House(f"http://{address}", process.services, provider)
+        try:
+            yield found
+        finally:
+            for client in found.clients:
+                await client.aclose()
+
+
+def _app(settings: Settings, process: Process) -> Starlette:
+    with pytest.MonkeyPatch.context() as patch:
+        # It takes longer than all else that a house is made of.
+        patch.setattr(app, "build_schema", _schema)
+        return app.create_app(settings, process)
+
+
+@cache
+def _schema() -> strawberry.Schema:
+    return schema.build_schema()

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import jwt
-import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as new_curve_key
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as new_rsa_key
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from starlette.types import Receive, Scope, Send
+
+from tests.uvicorn_server import listening
 
 NAME = "https://issuer.example.com/realms/test"
 AUDIENCE = "loquent-client"
@@ -104,16 +104,9 @@ async def issuing() -> AsyncIterator[Issuer]:
     issuer = Issuer()
     issuer.add("first", rsa())
     issuer.gate.set()
-    config = uvicorn.Config(issuer, lifespan="off", log_level="critical", ws="none")
-    config.load()
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
-    listener = socket.socket(proto=socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
-    await server.startup(sockets=[listener])
-    issuer.url = f"http://127.0.0.1:{listener.getsockname()[1]}/certs"
-    try:
-        yield issuer
-    finally:
-        issuer.gate.set()
-        await server.shutdown(sockets=[listener])
+    async with listening(issuer) as address:
+        issuer.url = f"http://{address}/certs"
+        try:
+            yield issuer
+        finally:
+            issuer.gate.set()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import anyio
 import mcp_types
-import uvicorn
 from mcp.server.mcpserver import Context, Image, MCPServer
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tests.uvicorn_server import listening
 
 HUGE = 50 << 20
 COMMAND = (sys.executable, "-m", "tests.tool_server")
@@ -122,18 +122,10 @@ async def served(
     """Over HTTP, at a free port. While `is_away` it answers nothing but 503; where `is_legacy` it does not know the newer
     protocol. `tools` are served instead of those of this file."""
     app = (tools or tool_server()).streamable_http_app(json_response=is_json, stateless_http=is_stateless)
-    listener = socket.socket(proto=socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
-    found = Served(f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", {}, is_legacy=is_legacy)
-    config = uvicorn.Config(_watched(app, found), lifespan="on", log_config=None, timeout_graceful_shutdown=1)
-    config.load()
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
-    await server.startup(sockets=[listener])
-    try:
+    found = Served("", {}, is_legacy=is_legacy)
+    async with listening(_watched(app, found), lifespan="on", graceful=1) as address:
+        found.url = f"http://{address}/mcp"
         yield found
-    finally:
-        await server.shutdown(sockets=[listener])
 
 
 def _watched(app: ASGIApp, found: Served) -> ASGIApp:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
@@ -12,7 +11,6 @@ from datetime import timedelta
 import anyio
 import httpx2
 import pytest
-import uvicorn
 import websockets
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from starlette.types import ASGIApp
@@ -37,6 +35,7 @@ from resolvers.paging import Cursors
 from resolvers.sign_ins import SignIns
 from resolvers.tokens import TokenSigner
 from tests.graph import sample
+from tests.uvicorn_server import listening
 
 
 @pytest.fixture(scope="module")
@@ -75,18 +74,8 @@ def token(services: Services) -> str:
 @contextlib.asynccontextmanager
 async def served(app: ASGIApp) -> AsyncIterator[str]:
     """The address, without its scheme, of a server that carries this app."""
-    config = uvicorn.Config(
-        app, http="httptools", ws="websockets-sansio", lifespan="off", log_level="critical", ws_max_size=1_000_000
-    )
-    config.load()
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
-    listener = socket.create_server(("127.0.0.1", 0))
-    await server.startup(sockets=[listener])
-    try:
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        await server.shutdown(sockets=[listener])
+    async with listening(app, ws="websockets-sansio", largest_message=1_000_000) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 import httpx2
 import openai
 import pytest
-import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select
 from starlette.applications import Starlette
@@ -37,6 +35,7 @@ from resolvers.tokens import TokenSigner
 from rest_compat import routes
 from server.middleware import middleware
 from tests.engines import tiny_engine, tiny_model
+from tests.uvicorn_server import listening
 
 __all__ = ["tiny_engine", "tiny_model"]
 
@@ -149,18 +148,8 @@ async def _served(services: Services) -> AsyncIterator[str]:
         middleware=middleware(body_limit=1_000_000, body_timeout=5.0),
         exception_handlers=routes.exception_handlers(),
     )
-    config = uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_level="critical")
-    config.load()
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
-    # Named as TCP, so that asyncio switches Nagle's algorithm off: it would hold each answer back for 40 ms.
-    listener = socket.socket(proto=socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
-    await server.startup(sockets=[listener])
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        await server.shutdown(sockets=[listener])
+    async with listening(app) as address:
+        yield f"http://{address}"
 
 
 @pytest.fixture

@@ -3,13 +3,11 @@
 import asyncio
 import json
 import re
-import socket
 from collections.abc import AsyncIterator
 from typing import TypedDict
 
 import httpx2
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -22,6 +20,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from server.middleware import middleware
+from tests.uvicorn_server import listening
 
 pytestmark = pytest.mark.anyio
 
@@ -91,17 +90,8 @@ async def port(anyio_backend: str, ended: asyncio.Event) -> AsyncIterator[int]:
             if scope["type"] != "lifespan":
                 ended.set()
 
-    config = uvicorn.Config(
-        watched, http="httptools", ws="websockets-sansio", log_config=None, timeout_graceful_shutdown=1
-    )
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    yield listener.getsockname()[1]
-    server.should_exit = True
-    async with asyncio.timeout(5):
-        await task
-    listener.close()
+    async with listening(watched, ws="websockets-sansio", lifespan="on", graceful=1) as address:
+        yield int(address.rpartition(":")[2])
 
 
 @pytest.fixture
