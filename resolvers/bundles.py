@@ -204,7 +204,7 @@ def _item(line: ItemLine, branch: Branch, id: str, parent_id: str | None) -> Ite
         type=line.item_type,
         role=line.role,
         status=_status(line.status),
-        content=_content(line.content),
+        content=_content(line.content) if line.item_type != TOOL_CALL else _use(line.content),
         is_plain=line.is_plain,
         generation_id=derived_id("gen", utc(line.generation.created_at), id) if line.generation is not None else None,
         parent_id=parent_id,
@@ -233,6 +233,20 @@ def _content(parts: Sequence[JsonObject]) -> list[JsonObject]:
             raise InvalidInput(f"a part needs text as its {' and '.join(fields)}", field="content")
         check_storable(part, "content")
     return list(parts)
+
+
+def _use(parts: Sequence[JsonObject]) -> list[JsonObject]:
+    """The one part of an item that is a use of a tool, with what the tool gave if it gave something."""
+    found = _content(parts)
+    if len(found) != 1 or found[0]["type"] != TOOL_CALL:
+        raise InvalidInput(f"an item of the type {TOOL_CALL} needs one part of that type", field="content")
+    part = found[0]
+    is_whole = all(isinstance(part.get(name, ""), str) for name in ("output", "code"))
+    if not is_whole or not isinstance(part.get("is_error", False), bool):
+        raise InvalidInput("output and code must be text, and is_error true or false", field="content")
+    if len(str(part.get("output", ""))) > LONGEST_TEXT:
+        raise InvalidInput(f"output has more than {LONGEST_TEXT} characters", field="content")
+    return found
 
 
 def _generation(run: RunObject, item: Item, user_id: str) -> Generation:

@@ -64,7 +64,7 @@ async def _place(database: Sessions, user_id: str, after: str | None) -> _Place:
             return _Place(has_user=True, project=after or "")
         case "conv":
             return _Place(has_user=True, conversation=after or "")
-        case "br" | "msg" as kind:
+        case "br" | "msg" | "call" as kind:
             async with database.read() as session:
                 found = await exports.conversation_of(session, user_id, after or "")
             if found is not None:
