@@ -9,13 +9,7 @@ from typing import cast
 import msgspec
 import pytest
 import strawberry
-from graphql import (
-    ExecutionResult,
-    GraphQLNamedType,
-    get_named_type,
-    is_abstract_type,
-    is_composite_type,
-)
+from graphql import ExecutionResult
 from graphql.execution import Executor
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
@@ -26,8 +20,10 @@ from graph.errors import RequestError
 from graph.limits import Limits
 from graph.projection import projection_of
 from tests.graph.forest import SCHEMA, Branch, Colour, Counted, Fallen, Grown, Leaf, OddlyRead, Query
+from tests.graph.selections import Selections
 
 CORE = SCHEMA._schema
+SELECTIONS = Selections(CORE)
 LIMITS = Limits(depth=50, aliases=1_000, cost=10**9, tokens=100_000)
 
 
@@ -235,44 +231,14 @@ EVENTS = st.one_of(
     st.builds(Fallen, seq=SEQS, note=TEXTS, leaf=LEAVES, parts=st.lists(LEAVES | BRANCHES, max_size=2)),
     st.builds(Counted, seq=SEQS, note=TEXTS, leaf=st.none() | LEAVES),
 )
-SWITCHES = ["", "", "", " @include(if: $y)", " @skip(if: $y)", " @skip(if: false)", " @include(if: $z)"]
-
-
-def related(type_: GraphQLNamedType) -> list[GraphQLNamedType]:
-    """Types that a fragment inside this one may name."""
-    if is_abstract_type(type_):
-        return [type_, *CORE.get_possible_types(type_)]
-    return [type_, *getattr(type_, "interfaces", ())]
-
-
-@st.composite
-def selections(draw: st.DrawFn, type_: GraphQLNamedType, depth: int) -> str:
-    parts = []
-    for _ in range(draw(st.integers(1, 4))):
-        switch = draw(st.sampled_from(SWITCHES))
-        if depth > 0 and draw(st.integers(0, 3)) == 0:
-            inner = draw(st.sampled_from(related(type_)))
-            condition = "" if inner is type_ and draw(st.booleans()) else f"on {inner.name}"
-            parts.append(f"... {condition}{switch} {{ {draw(selections(inner, depth - 1))} }}")
-            continue
-        fields = getattr(type_, "fields", {})
-        names = [
-            name for name, field in fields.items() if depth > 0 or not is_composite_type(get_named_type(field.type))
-        ]
-        name = draw(st.sampled_from(["__typename", *names]))
-        alias = draw(st.sampled_from(["", f"{name}_x: ", f"{type_.name}_{name}: "]))
-        named = get_named_type(fields[name].type) if name in fields else None
-        sub = f" {{ {draw(selections(named, depth - 1))} }}" if named is not None and is_composite_type(named) else ""
-        parts.append(f"{alias}{name}{switch}{sub}")
-    return " ".join(parts)
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(data=st.data(), event=EVENTS, y=st.booleans(), z=st.booleans())
 def test_projection_agrees_with_the_executor(data: st.DataObject, event: object, y: bool, z: bool) -> None:
     event_type = CORE.type_map["Event"]
-    body = data.draw(selections(event_type, 3))
-    fragment = data.draw(selections(event_type, 2))
+    body = data.draw(SELECTIONS.of(event_type, 3))
+    fragment = data.draw(SELECTIONS.of(event_type, 2))
     source = (
         f"subscription ($y: Boolean!, $z: Boolean = true) {{ events {{ {body} ...F seq @skip(if: $y) note @include(if: $z) }} }}"
         f" fragment F on Event {{ {fragment} }}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -108,9 +109,8 @@ async def told(found: House, client: httpx2.AsyncClient, id: str) -> Sequence[ob
     await client.post(f"/v1/conversations/{id}/items", json={"role": "user", "content": "And?"})
     await over(found)
     messages = json.dumps(found.demo.history[-1].messages)
-    calls = [part for message in found.demo.history[-1].messages for part in message.get("tool_calls", [])]
-    for number, part in enumerate(calls):
-        messages = messages.replace(part["id"], f"call {number}")
+    for number, id in enumerate(dict.fromkeys(re.findall(r"call_\w+", messages))):
+        messages = messages.replace(id, f"call {number}")
     read: Sequence[object] = json.loads(messages)
     return read
 
