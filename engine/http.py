@@ -6,20 +6,23 @@ import asyncio
 import errno
 import os
 import socket
-import ssl
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 
-import aiohttp
 import msgspec
-from yarl import URL
 
 from engine.addresses import is_public
 from engine.events import ErrorCode
 from engine.providers.base import UpstreamError
-from engine.trace import UNSEEN, UNTRACED, Side, Trace, described
+from engine.trace import UNTRACED, Side, Trace, described
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from engine.exchange import Exchange, ResponseStream
 
 BODY_LIMIT = 32 << 20
 LIST_LIMIT = 8 << 20
@@ -27,16 +30,11 @@ _REFUSAL_LIMIT = 64 << 10
 _REFUSAL_SECONDS = 2.0
 _LOWEST_REFUSAL = 400
 _SHOWN_MESSAGE = 500
-# A timer of no length would be none at all.
-_INSTANT = 0.001
 
 _CONTEXT_PHRASES = ("context length", "context size", "context window", "maximum context", "prompt is too long")
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 
-_UNUSABLE = "The provider's address or key is not usable"
-_CLOSED = "The address cannot be reached, or is not a public one"
-
-_failures = (aiohttp.ClientError, TimeoutError, OSError)
+UNUSABLE = "The provider's address or key is not usable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,60 +91,6 @@ class Refusal(UpstreamError):
         self.status = status
 
 
-class ResponseStream:
-    """A response whose body is read as it comes. Whoever opened it closes it, on every way out."""
-
-    __slots__ = ("_has_begun", "_idle", "_response", "content_type", "headers", "span", "status")
-
-    def __init__(self, response: aiohttp.ClientResponse, first_byte: float, idle: float) -> None:
-        self._response = response
-        self._idle = idle
-        self._has_begun = False
-        self.span = UNSEEN
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
-        self.content_type = response.content_type if "Content-Type" in response.headers else ""
-        self._expect_next_within(first_byte)
-
-    async def read(self) -> bytes:
-        """What has arrived, at least one byte; empty at the end."""
-        try:
-            data = await self._response.content.readany()
-        except _failures as error:
-            raise _renamed(error, has_answered=True) from error
-        if not self._has_begun:
-            self._has_begun = True
-            self._expect_next_within(self._idle)
-        return data
-
-    async def read_all(self, limit: int = BODY_LIMIT) -> bytes:
-        parts = []
-        size = 0
-        while data := await self.read():
-            parts.append(data)
-            size += len(data)
-            if size > limit:
-                raise UpstreamError(
-                    ErrorCode.PROVIDER_PROTOCOL, "The provider's answer is larger than this server accepts"
-                )
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    @property
-    def is_at_end(self) -> bool:
-        return self._response.content.at_eof()
-
-    def close(self) -> None:
-        """Closes the socket at once, unless the body was read to its end: then the connection is already free for others."""
-        self._response.close()
-        self.span.end()
-
-    def _expect_next_within(self, seconds: float) -> None:
-        connection = self._response.connection
-        if connection is not None and connection.protocol is not None:
-            connection.protocol.read_timeout = seconds
-            connection.protocol.start_timeout()
-
-
 class HttpClient:
     """Shared by all adapters of a process. No proxies or netrc from the environment, no cookies, no redirects.
 
@@ -166,8 +110,7 @@ class HttpClient:
         self.timeouts = timeouts or Timeouts()
         self._connections_per_host = connections_per_host
         self._guard = guard
-        self._client_timeout = self._waiting(self.timeouts.first_byte)
-        self._session: aiohttp.ClientSession | None = None
+        self._exchange: Exchange | None = None
 
     async def get_json(self, url: str, headers: Mapping[str, str], *, limit: int = LIST_LIMIT) -> bytes:
         """The body of a successful answer. Raises UpstreamError."""
@@ -212,8 +155,8 @@ class HttpClient:
         return await self._send(method, url, body, headers, self.timeouts.first_byte)
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        if self._exchange is not None:
+            await self._exchange.close()
 
     async def _open(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], within: float
@@ -248,50 +191,20 @@ class HttpClient:
     async def _request(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], within: float
     ) -> ResponseStream:
-        if self._session is None:
-            self._session = self._make_session()
         if self._guard is not None and not origin(url):
-            raise UpstreamError(ErrorCode.PROVIDER_ERROR, _UNUSABLE)
-        timeout = self._client_timeout if within == self.timeouts.first_byte else self._waiting(within)
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + within
-        try:
-            response = await self._session.request(
-                method, url, data=body, headers=headers, allow_redirects=False, timeout=timeout
-            )
-        except (*_failures, ValueError) as error:
-            renamed = _renamed(error, has_answered=False)
-            if self._guard is not None and isinstance(renamed, Unreachable):
-                raise Unreachable(ErrorCode.UNAVAILABLE, _CLOSED) from None
-            raise renamed from error
-        stream = ResponseStream(response, max(deadline - clock(), _INSTANT), self.timeouts.idle)
-        if self._guard is not None and response.headers.get("Content-Encoding", "identity") != "identity":
-            stream.close()
-            raise UpstreamError(ErrorCode.PROVIDER_PROTOCOL, "The answer came packed, which was not asked for")
-        return stream
+            raise UpstreamError(ErrorCode.PROVIDER_ERROR, UNUSABLE)
+        if self._exchange is None:
+            # Late: aiohttp takes 8 MB and a tenth of a second, and without a provider nobody asks.
+            from engine.exchange import Exchange  # noqa: PLC0415
 
-    def _waiting(self, first_byte: float) -> aiohttp.ClientTimeout:
-        total = self._guard.total if self._guard is not None else None
-        return aiohttp.ClientTimeout(total=total, connect=self.timeouts.connect, sock_read=first_byte)
-
-    def _make_session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0,
-                limit_per_host=self._connections_per_host,
-                socket_factory=self._guard.open if self._guard is not None else None,
-            ),
-            auto_decompress=self._guard is None,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # Compression would hold tokens back, and costs more than the few bytes of an answer.
-            headers={"User-Agent": "loquent", "Content-Type": "application/json", "Accept-Encoding": "identity"},
-            timeout=self._client_timeout,
-            trust_env=False,
-        )
+            self._exchange = Exchange(self.timeouts, self._connections_per_host, self._guard)
+        return await self._exchange.request(method, url, body, headers, within)
 
 
 def origin(url: str) -> str:
     """Scheme, host and port, in one spelling for each place; empty for what is no address of HTTP."""
+    from yarl import URL  # noqa: PLC0415 - as late as aiohttp, whose part it is
+
     try:
         found = URL(url)
         return str(found.origin()) if found.scheme in ("http", "https") else ""
@@ -309,28 +222,6 @@ async def _read_at_most(stream: ResponseStream, limit: int) -> bytes:
         # The status has said what matters; its explanation broke off.
         return data
     return data[:limit]
-
-
-def _renamed(error: Exception, *, has_answered: bool) -> UpstreamError:
-    """Names a failure of the network without its address."""
-    match error:
-        case aiohttp.ConnectionTimeoutError():
-            return Unreachable(ErrorCode.TIMEOUT, "The provider took no connection in time", is_retryable=True)
-        case TimeoutError():
-            return UpstreamError(ErrorCode.TIMEOUT, "The provider sent nothing for too long", is_retryable=True)
-        case aiohttp.ClientSSLError() | ssl.SSLError():
-            return UpstreamError(ErrorCode.UNAVAILABLE, "No secure connection to the provider could be made")
-        case aiohttp.ClientConnectorError():
-            return Unreachable(ErrorCode.UNAVAILABLE, "The provider cannot be reached", is_retryable=True)
-        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError() | ValueError():
-            return UpstreamError(ErrorCode.PROVIDER_ERROR, _UNUSABLE)
-        case aiohttp.ClientResponseError():
-            return UpstreamError(ErrorCode.PROVIDER_PROTOCOL, "The provider did not answer in HTTP")
-        case _ if has_answered:
-            return UpstreamError(ErrorCode.PROVIDER_PROTOCOL, "The provider broke off its answer", is_retryable=True)
-        case _:
-            message = "The provider closed the connection without an answer"
-            return Dropped(ErrorCode.UNAVAILABLE, message, is_retryable=True)
 
 
 def refusal(status: int, body: bytes, retry_after: str | None = None) -> Refusal:

@@ -12,8 +12,6 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Protocol
 
-from yarl import URL
-
 Value = str | int | float | bool | Sequence[str]
 
 _NONE: Mapping[str, str] = MappingProxyType({})
@@ -115,6 +113,8 @@ UNTRACED: Trace = Untraced()
 
 def described(method: str, url: str) -> dict[str, Value]:
     """A request to an upstream, without what could be a secret: no user, no query."""
+    from yarl import URL  # noqa: PLC0415 - as late as aiohttp, whose part it is
+
     found = URL(url)
     return {
         "http.request.method": method,

@@ -10,9 +10,7 @@ from db import catalog, keys
 from db.base import Sessions, WriteSession, new_id, now
 from db.models import ProviderKey, Role
 from engine import added
-from engine.http import origin
 from engine.providers.base import Credential, Provider
-from engine.providers.openai import DEFAULT_BASE_URL
 from engine.vault import MARK_LENGTH, Secret, Vault, VaultError
 from resolvers import audit
 from resolvers.access import PROVIDERS_WRITE, READ, clean_text, require
@@ -30,7 +28,7 @@ _MOST_SHOWN = 4
 _PURPOSE = "provider keys"
 _NOUN = "provider key"
 # Upstreams that mean one place in the world, whether or not the operator has switched them on.
-PUBLIC_ORIGINS = {"openai": origin(DEFAULT_BASE_URL)}
+PUBLIC_ORIGINS = {"openai": "https://api.openai.com"}
 
 
 async def put(call: Call, provider: str, key: str, credential_type: str = "api_key") -> ProviderKey:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import UNSET, UnsetType
 from sqlalchemy.exc import IntegrityError
-from yarl import URL
 
 from db import catalog
 from db.base import new_id, now
@@ -317,6 +316,8 @@ async def _place(added: Added, address: str) -> str:
 
 def _parts(address: str) -> tuple[str, int]:
     """Host and port. Raises InvalidInput."""
+    from yarl import URL  # noqa: PLC0415 - as late as aiohttp, whose part it is
+
     try:
         found = URL(address)
         is_plain = not (found.user or found.password or found.query or found.fragment)

@@ -31,7 +31,7 @@ READABLE = (
 )
 # Who may use a library at all.
 DOORS = {
-    "aiohttp": ("engine/http.py",),
+    "aiohttp": ("engine/exchange.py", "engine/http.py"),
     "alembic": ("db/",),
     "asyncpg": ("db/",),
     "graphql": ("graph/",),

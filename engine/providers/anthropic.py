@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from engine.events import ErrorCode
-from engine.http import HttpClient, Refusal, ResponseStream, origin
+from engine.http import HttpClient, Refusal, origin
 from engine.providers.anthropic_request import body_of
 from engine.providers.anthropic_wire import StreamedMessage, models_of, whole_message
 from engine.providers.attempts import Attempts
 from engine.providers.base import ChatRequest, Chunk, ModelInfo, UpstreamError
 from engine.sse import EventReader, OverlongEvent
+
+if TYPE_CHECKING:
+    from engine.exchange import ResponseStream
 
 DEFAULT_BASE_URL = "https://api.anthropic.com"
 

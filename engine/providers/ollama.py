@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from engine.events import ErrorCode
-from engine.http import HttpClient, ResponseStream, origin
+from engine.http import HttpClient, origin
 from engine.providers.attempts import Attempts
 from engine.providers.base import (
     ChatRequest,
@@ -33,6 +34,9 @@ from engine.providers.ollama_wire import (
     tags_of,
     whole_answer,
 )
+
+if TYPE_CHECKING:
+    from engine.exchange import ResponseStream
 
 _AT_ONCE = 8
 _LINES = ("application/x-ndjson", "application/json", "")

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from engine.events import ErrorCode
-from engine.http import HttpClient, Refusal, ResponseStream, Unreachable, origin
+from engine.http import HttpClient, Refusal, Unreachable, origin
 from engine.providers import texts
 from engine.providers.attempts import Attempts
 from engine.providers.base import (
@@ -27,6 +27,9 @@ from engine.providers.base import (
 from engine.providers.openai_vectors import embeddings_of
 from engine.providers.openai_wire import StreamedAnswer, models_of, whole_answer
 from engine.sse import EventReader, OverlongEvent
+
+if TYPE_CHECKING:
+    from engine.exchange import ResponseStream
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 

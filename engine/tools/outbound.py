@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import httpx2
 import msgspec
 
-from engine.http import HttpClient, ResponseStream
+from engine.http import HttpClient
 from engine.providers.base import UpstreamError
+
+if TYPE_CHECKING:
+    from engine.exchange import ResponseStream
 
 # Codes of JSON-RPC that are free for those who implement it: what the door itself says of a request.
 AWAY = -32050

@@ -10,6 +10,8 @@ from sqlalchemy import event
 
 from db.base import Database
 from db.models import Role
+from engine.http import origin
+from engine.providers.openai import DEFAULT_BASE_URL
 from graph.types import key
 from resolvers import api_keys, provider_keys
 from resolvers.api_keys import GRANTABLE, KeyStatus
@@ -233,4 +235,4 @@ def members(shown: type[Enum]) -> set[object]:
 def test_scopes_and_states_are_those_of_the_resolvers() -> None:
     assert members(key.ApiKeyScope) == GRANTABLE
     assert members(key.ApiKeyStatus) == set(KeyStatus)
-    assert provider_keys.PUBLIC_ORIGINS == {"openai": "https://api.openai.com"}
+    assert provider_keys.PUBLIC_ORIGINS == {"openai": origin(DEFAULT_BASE_URL)}
