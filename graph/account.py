@@ -1,7 +1,5 @@
 """How an operation went, for the account that is kept of it."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Generator

@@ -1,7 +1,5 @@
 """What many followers are told alike: the events of a stream in the schema's types, put into bytes once for all of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 
 import strawberry

@@ -1,7 +1,5 @@
 """Every write, in one list: each takes one input, asks one resolver and answers with a payload."""
 
-from __future__ import annotations
-
 from typing import Annotated, TypeAlias, TypeVar
 
 import strawberry

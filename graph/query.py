@@ -1,7 +1,5 @@
 """Every read, in one list: each field reads its arguments, asks one resolver and shapes the answer."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """What all types share: global ids, pages by key, scalars."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Generic, NewType, TypeAlias, TypeVar

@@ -1,7 +1,5 @@
 """Every stream, in one list. A subscription only follows: what it tells of goes on without it."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import functools

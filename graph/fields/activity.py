@@ -1,7 +1,5 @@
 """What runs now, as fields of the roots. For administrators."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import AsyncGenerator
 

@@ -1,7 +1,5 @@
 """Leave to run calls of tools, as fields of the roots."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import AsyncGenerator
 from typing import Annotated

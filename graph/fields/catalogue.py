@@ -1,7 +1,5 @@
 """What administrators see and decide about models, as fields of the roots."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Annotated, TypeAlias

@@ -1,7 +1,5 @@
 """Edits, branches and comparisons, as fields of the roots."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import strawberry

@@ -1,7 +1,5 @@
 """Embeddings, as a field of the roots: a mutation, because it is billed as a run of a model is."""
 
-from __future__ import annotations
-
 import strawberry
 
 from graph.relay import Info, Input, given, resolved

@@ -1,7 +1,5 @@
 """Exporting, as a field of the query."""
 
-from __future__ import annotations
-
 from enum import Enum
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Which models stand in memory, as fields of the roots."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import AsyncGenerator
 from typing import Annotated

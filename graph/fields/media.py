@@ -1,7 +1,5 @@
 """Files for messages, as fields of the roots."""
 
-from __future__ import annotations
-
 import strawberry
 
 from graph.relay import Id, Info, Input, given, resolved, shaped

@@ -1,7 +1,5 @@
 """Models and who serves them, as fields of the root."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import strawberry

@@ -1,7 +1,5 @@
 """Projects, as fields of the roots."""
 
-from __future__ import annotations
-
 import strawberry
 
 from graph.relay import After, Connection, First, Id, Info, Input, connection, given, resolved, shaped

@@ -1,7 +1,5 @@
 """Providers as administrators keep them, as fields of the roots."""
 
-from __future__ import annotations
-
 import strawberry
 
 from graph.relay import Info, Input, resolved

@@ -1,7 +1,5 @@
 """Searching, as a field of the query."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import strawberry

@@ -1,7 +1,5 @@
 """What the viewer prefers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from types import MappingProxyType

@@ -1,7 +1,5 @@
 """Shares: for their owners, and for whoever has the link."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 from collections.abc import AsyncGenerator

@@ -1,7 +1,5 @@
 """Tools and their servers, as fields of the roots."""
 
-from __future__ import annotations
-
 import strawberry
 
 from graph.relay import After, Connection, First, Info, Input, connection, given, resolved

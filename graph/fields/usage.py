@@ -1,7 +1,5 @@
 """Usage and budgets, as fields of the roots."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated, TypeAlias
 

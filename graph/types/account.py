@@ -1,7 +1,5 @@
 """People and their sign-ins."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import Enum
 
@@ -58,7 +56,7 @@ class User(Node):
         return [Budget.from_standing(standing) for standing in found] if found is not None else None
 
     @classmethod
-    def from_row(cls, row: models.User) -> User:
+    def from_row(cls, row: models.User) -> "User":
         return cls(
             id=strawberry.ID(row.id),
             display_name=row.display_name,
@@ -83,7 +81,7 @@ class AuthPayload:
     errors: list[UserError] = strawberry.field(default_factory=list, description="What the caller can mend.")
 
     @classmethod
-    def from_tokens(cls, tokens: Tokens) -> AuthPayload:
+    def from_tokens(cls, tokens: Tokens) -> "AuthPayload":
         return cls(
             access_token=tokens.access_token,
             refresh_token=tokens.refresh_token,

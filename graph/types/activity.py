@@ -1,7 +1,5 @@
 """What runs now, as administrators see it."""
 
-from __future__ import annotations
-
 import strawberry
 
 from graph.types.generation import GenerationStatus
@@ -37,7 +35,7 @@ class ActiveGeneration:
     is_durable: bool = strawberry.field(description="Whether what is said is stored.")
 
     @classmethod
-    def from_active(cls, active: Active) -> ActiveGeneration:
+    def from_active(cls, active: Active) -> "ActiveGeneration":
         one, user = active.activity, active.user
         return cls(
             id=strawberry.ID(one.id),

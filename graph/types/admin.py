@@ -1,7 +1,5 @@
 """What administrators see and change."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated
 
@@ -32,7 +30,7 @@ class AuditRecord(Node):
     created_at: datetime = strawberry.field(description="When it was done.")
 
     @classmethod
-    def from_row(cls, row: models.AuditRecord) -> AuditRecord:
+    def from_row(cls, row: models.AuditRecord) -> "AuditRecord":
         return cls(
             id=strawberry.ID(row.id),
             action=row.action,

@@ -1,7 +1,5 @@
 """A person's leave to run a call of a tool."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import Enum
 
@@ -44,7 +42,7 @@ class Approval(Node):
     decided_at: datetime | None = strawberry.field(description="When it was decided about, or came to its end.")
 
     @classmethod
-    def from_row(cls, row: models.Approval) -> Approval:
+    def from_row(cls, row: models.Approval) -> "Approval":
         return cls(
             id=strawberry.ID(row.id),
             status=ApprovalStatus(row.status),

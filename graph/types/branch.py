@@ -1,7 +1,5 @@
 """Branches of a conversation."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 import strawberry
@@ -19,7 +17,7 @@ class Branch:
     created_at: datetime = strawberry.field(description="When it forked, or when the conversation was made.")
 
     @classmethod
-    def from_lineage(cls, found: Lineage) -> Branch:
+    def from_lineage(cls, found: Lineage) -> "Branch":
         row = found.branch
         return cls(
             name=row.name,

@@ -1,7 +1,5 @@
 """What may be spent."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import Enum
 
@@ -34,7 +32,7 @@ class Budget:
     updated_at: datetime = strawberry.field(description="When it was last set.")
 
     @classmethod
-    def from_standing(cls, standing: Standing) -> Budget:
+    def from_standing(cls, standing: Standing) -> "Budget":
         row = standing.budget
         return cls(
             subject_id=strawberry.ID(row.subject_id),

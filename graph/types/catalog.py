@@ -1,7 +1,5 @@
 """The models that callers may name."""
 
-from __future__ import annotations
-
 from enum import Enum
 
 import strawberry
@@ -45,7 +43,7 @@ class Prices:
     )
 
     @classmethod
-    def from_prices(cls, found: catalog.Prices | None) -> Prices | None:
+    def from_prices(cls, found: catalog.Prices | None) -> "Prices | None":
         return cls(prompt=found.prompt, completion=found.completion, cached=found.cached) if found is not None else None
 
 
@@ -85,7 +83,7 @@ class Provider:
     model_count: int = strawberry.field(description="How many models it lists.")
 
     @classmethod
-    def from_provider(cls, found: catalog.Provider) -> Provider:
+    def from_provider(cls, found: catalog.Provider) -> "Provider":
         return cls(
             name=found.name,
             vendor=found.vendor,
@@ -125,7 +123,7 @@ class Model(Node):
         return shaped(ModelStatus.from_status, await info.context.loaders.model_statuses.load(self.name))
 
     @classmethod
-    def from_entry(cls, entry: catalog.Model) -> Model:
+    def from_entry(cls, entry: catalog.Model) -> "Model":
         return cls(
             id=strawberry.ID(PREFIX + entry.name),
             name=entry.name,

@@ -1,7 +1,5 @@
 """What messages are made of, in both directions."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Annotated, TypeAlias
 

@@ -1,7 +1,5 @@
 """Conversations and the items in them."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -100,12 +98,12 @@ class Message(Item, Node):
         return shaped(generations.Generation.from_row, row)
 
     @resolved("Its alternatives, itself included, oldest first: what follows the same item on any branch.")
-    async def siblings(self, info: Info) -> list[Message]:
+    async def siblings(self, info: Info) -> list["Message"]:
         found = await info.context.loaders.siblings.load(self.place)
         return [Message.from_row(row) for row in found if row.type != models.TOOL_CALL] or [self]
 
     @classmethod
-    def from_row(cls, row: models.Item) -> Message:
+    def from_row(cls, row: models.Item) -> "Message":
         return cls(
             id=strawberry.ID(row.id),
             position=row.position,
@@ -141,7 +139,7 @@ class ToolCall(Item, Node):
         return shaped(generations.Generation.from_row, row)
 
     @classmethod
-    def from_row(cls, row: models.Item) -> ToolCall:
+    def from_row(cls, row: models.Item) -> "ToolCall":
         call = tool_call(row.content[0])
         return cls(
             id=strawberry.ID(row.id),
@@ -211,7 +209,7 @@ class Conversation(Node):
         return shaped(generations.Generation.from_row, row)
 
     @classmethod
-    def from_row(cls, row: models.Conversation) -> Conversation:
+    def from_row(cls, row: models.Conversation) -> "Conversation":
         return cls(
             id=strawberry.ID(row.id),
             title=row.title,

@@ -1,7 +1,5 @@
 """What is changed in a conversation beyond adding to it: edits, other replies, branches, comparisons, ratings."""
 
-from __future__ import annotations
-
 import strawberry
 
 from graph.relay import Connection, Edge

@@ -1,7 +1,5 @@
 """Vectors of texts."""
 
-from __future__ import annotations
-
 import strawberry
 
 from graph.types.payload import UserError
@@ -27,7 +25,7 @@ class CreateEmbeddingsPayload:
     errors: list[UserError] = strawberry.field(default_factory=list, description="What the caller can mend.")
 
     @classmethod
-    def from_embedded(cls, found: Embedded) -> CreateEmbeddingsPayload:
+    def from_embedded(cls, found: Embedded) -> "CreateEmbeddingsPayload":
         return cls(
             embeddings=[list(vector) for vector in found.vectors],
             model=found.run.model,

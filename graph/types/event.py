@@ -1,7 +1,5 @@
 """What happens in a run. Events are plain attributes only, so that one can be sent without an execution of its own."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import weakref

@@ -1,7 +1,5 @@
 """What goes wrong with models, by name."""
 
-from __future__ import annotations
-
 from enum import Enum
 
 import strawberry

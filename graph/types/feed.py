@@ -1,7 +1,5 @@
 """What another device of the viewer's did: events that carry the present state of what changed."""
 
-from __future__ import annotations
-
 import strawberry
 
 from db import models

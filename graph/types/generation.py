@@ -1,7 +1,5 @@
 """Runs of a model."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -75,7 +73,7 @@ class GenerationError:
     is_retryable: bool = strawberry.field(description="Whether the same request may well succeed later.")
 
     @classmethod
-    def from_failure(cls, failure: Failure) -> GenerationError:
+    def from_failure(cls, failure: Failure) -> "GenerationError":
         return cls(
             code=GenerationErrorCode(failure.code.value), message=failure.message, is_retryable=failure.is_retryable
         )
@@ -114,7 +112,7 @@ class Generation(Node):
         return shaped(conversations.Conversation.from_row, row)
 
     @classmethod
-    def from_row(cls, row: models.Generation) -> Generation:
+    def from_row(cls, row: models.Generation) -> "Generation":
         return cls(
             id=strawberry.ID(row.id),
             status=GenerationStatus(row.status),

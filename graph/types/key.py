@@ -1,7 +1,5 @@
 """Credentials for programs, and users' own credentials for upstreams."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import Enum
 
@@ -46,7 +44,7 @@ class ApiKey(Node):
     revoked_at: datetime | None = strawberry.field(description="When it was taken back; null if it was not.")
 
     @classmethod
-    def from_row(cls, row: models.ApiKey) -> ApiKey:
+    def from_row(cls, row: models.ApiKey) -> "ApiKey":
         return cls(
             id=strawberry.ID(row.id),
             name=row.name,
@@ -69,7 +67,7 @@ class ProviderKey(Node):
     created_at: datetime = strawberry.field(description="When it was set.")
 
     @classmethod
-    def from_row(cls, row: models.ProviderKey) -> ProviderKey:
+    def from_row(cls, row: models.ProviderKey) -> "ProviderKey":
         return cls(
             id=strawberry.ID(row.id),
             provider_name=row.provider,
@@ -111,7 +109,7 @@ class CreateApiKeyPayload:
     errors: list[UserError] = strawberry.field(default_factory=list, description="What the caller can mend.")
 
     @classmethod
-    def from_new(cls, made: NewKey) -> CreateApiKeyPayload:
+    def from_new(cls, made: NewKey) -> "CreateApiKeyPayload":
         return cls(api_key=ApiKey.from_row(made.row), secret=made.secret.reveal())
 
 

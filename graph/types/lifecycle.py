@@ -1,7 +1,5 @@
 """Which models stand in memory."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import Enum
 
@@ -32,7 +30,7 @@ class ModelError:
     is_retryable: bool = strawberry.field(description="Whether trying again may help.")
 
     @classmethod
-    def from_failure(cls, failure: Failure) -> ModelError:
+    def from_failure(cls, failure: Failure) -> "ModelError":
         return cls(
             code=GenerationErrorCode(failure.code.value), message=failure.message, is_retryable=failure.is_retryable
         )
@@ -58,7 +56,7 @@ class ModelStatus:
     error: ModelError | None = strawberry.field(description="Why it could not be loaded, when the state is ERROR.")
 
     @classmethod
-    def from_status(cls, status: Status) -> ModelStatus:
+    def from_status(cls, status: Status) -> "ModelStatus":
         residence = status.residence
         return cls(
             model_name=status.name,

@@ -1,7 +1,5 @@
 """Files for messages."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 import strawberry
@@ -24,7 +22,7 @@ class Media(Node):
         return media.path(info.context.call, self.id)
 
     @classmethod
-    def from_row(cls, row: models.Media) -> Media:
+    def from_row(cls, row: models.Media) -> "Media":
         return cls(id=strawberry.ID(row.id), mime=row.mime, size=row.size, name=row.name, created_at=row.created_at)
 
 

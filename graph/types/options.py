@@ -1,7 +1,5 @@
 """How a model may be asked to run."""
 
-from __future__ import annotations
-
 from enum import Enum
 
 import strawberry

@@ -1,7 +1,5 @@
 """Failures that a caller can mend: they are answered in the payload of a mutation, all others climb."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,5 @@
 """Projects."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 import strawberry
@@ -24,7 +22,7 @@ class Project(Node):
     updated_at: datetime = strawberry.field(description="When it last changed.")
 
     @classmethod
-    def from_row(cls, row: models.Project) -> Project:
+    def from_row(cls, row: models.Project) -> "Project":
         return cls(
             id=strawberry.ID(row.id),
             name=row.name,

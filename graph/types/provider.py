@@ -1,7 +1,5 @@
 """Providers as administrators keep them."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 import strawberry
@@ -34,7 +32,7 @@ class AdminProvider(Node):
     updated_at: datetime = strawberry.field(description="When it was last changed.")
 
     @classmethod
-    def from_detailed(cls, found: Detailed) -> AdminProvider:
+    def from_detailed(cls, found: Detailed) -> "AdminProvider":
         row = found.row
         return cls(
             id=strawberry.ID(row.id),
@@ -128,7 +126,7 @@ class TestProviderPayload:
     errors: list[UserError] = strawberry.field(default_factory=list, description="What the caller can mend.")
 
     @classmethod
-    def from_tested(cls, found: Tested) -> TestProviderPayload:
+    def from_tested(cls, found: Tested) -> "TestProviderPayload":
         return cls(
             is_answering=found.is_answering,
             model_count=found.model_count,

@@ -1,7 +1,5 @@
 """Mutations that may be repeated: what is asked under one key has its effect once."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import strawberry

@@ -1,7 +1,5 @@
 """What a search finds."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import Enum
 
@@ -78,7 +76,7 @@ class SearchHit:
     matches: int = strawberry.field(description="How often the words occur in the whole text.")
 
     @classmethod
-    def from_hit(cls, hit: Hit) -> SearchHit:
+    def from_hit(cls, hit: Hit) -> "SearchHit":
         return cls(
             kind=SearchKind(hit.kind.value),
             conversation=Conversation.from_row(hit.conversation),

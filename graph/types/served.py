@@ -1,7 +1,5 @@
 """What administrators see of models, and what they may say of them."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 import strawberry
@@ -47,7 +45,7 @@ class ProviderModel(Node):
     updated_at: datetime = strawberry.field(description="When it last changed.")
 
     @classmethod
-    def from_served(cls, found: Served) -> ProviderModel:
+    def from_served(cls, found: Served) -> "ProviderModel":
         row, info = found.row, found.info
         return cls(
             id=strawberry.ID(row.id),
@@ -87,7 +85,7 @@ class CatalogModel:
     updated_at: datetime = strawberry.field(description="When it was last changed.")
 
     @classmethod
-    def from_named(cls, found: Named) -> CatalogModel:
+    def from_named(cls, found: Named) -> "CatalogModel":
         return cls(
             model=Model.from_entry(found.model),
             is_enabled=found.row.is_enabled,

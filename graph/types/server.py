@@ -1,7 +1,5 @@
 """This server, as its callers see it."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 import strawberry
@@ -32,7 +30,7 @@ class RateLimit:
     )
 
     @classmethod
-    def from_standing(cls, standing: Standing) -> RateLimit:
+    def from_standing(cls, standing: Standing) -> "RateLimit":
         return cls(
             cost=standing.cost,
             limit=standing.limit,

@@ -1,7 +1,5 @@
 """What users prefer."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import Enum
 
@@ -41,7 +39,7 @@ class Memory:
     created_at: datetime = strawberry.field(description="When it was added.")
 
     @classmethod
-    def from_memory(cls, found: memories.Memory) -> Memory:
+    def from_memory(cls, found: memories.Memory) -> "Memory":
         return cls(id=strawberry.ID(found.id), text=found.text, created_at=found.created_at)
 
 
@@ -71,7 +69,7 @@ class UserSettings:
     updated_at: datetime = strawberry.field(description="When they last changed.")
 
     @classmethod
-    def from_settings(cls, found: Settings) -> UserSettings:
+    def from_settings(cls, found: Settings) -> "UserSettings":
         memory = found.memory
         return cls(
             base_style=BaseStyle(found.profile.base_style),

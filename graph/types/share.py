@@ -1,7 +1,5 @@
 """Links to conversations, as their owners have them."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -50,7 +48,7 @@ class Share(Node):
         return shaped(conversations.Conversation.from_row, row)
 
     @classmethod
-    def from_row(cls, row: models.Share) -> Share:
+    def from_row(cls, row: models.Share) -> "Share":
         return cls(
             id=strawberry.ID(row.id),
             slug=row.slug,

@@ -1,7 +1,5 @@
 """What a link shows to whoever has it: what was said, and nothing of who said it."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 import strawberry
@@ -26,7 +24,7 @@ class SharedMessage:
     created_at: datetime = strawberry.field(description="When it was added.")
 
     @classmethod
-    def from_row(cls, row: models.Item) -> SharedMessage:
+    def from_row(cls, row: models.Item) -> "SharedMessage":
         return cls(
             id=strawberry.ID(row.id),
             position=row.position,
@@ -55,7 +53,7 @@ class SharedConversation:
         return connection(await shares.page_of(info.context.call, self.opened, window), SharedMessage.from_row)
 
     @classmethod
-    def from_opened(cls, found: Opened) -> SharedConversation:
+    def from_opened(cls, found: Opened) -> "SharedConversation":
         return cls(
             title=found.title,
             is_live=shares.is_live(found.share),

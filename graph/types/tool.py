@@ -1,7 +1,5 @@
 """Tools that models may call, and the servers that have them."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import Enum
 from typing import TypeVar
@@ -32,7 +30,7 @@ class Tool(Node):
     needs_approval: bool = strawberry.field(description="Whether a person must allow each call.")
 
     @classmethod
-    def from_known(cls, found: KnownTool) -> Tool:
+    def from_known(cls, found: KnownTool) -> "Tool":
         row = found.row
         return cls(
             id=strawberry.ID(row.id),
@@ -74,7 +72,7 @@ class ManagedTool:
     updated_at: datetime = strawberry.field(description="When it was last changed.")
 
     @classmethod
-    def from_known(cls, found: KnownTool) -> ManagedTool:
+    def from_known(cls, found: KnownTool) -> "ManagedTool":
         row = found.row
         return cls(
             tool=Tool.from_known(found),
@@ -128,7 +126,7 @@ class ToolServer:
     updated_at: datetime = strawberry.field(description="When it was last changed.")
 
     @classmethod
-    def from_standing(cls, found: Standing) -> ToolServer:
+    def from_standing(cls, found: Standing) -> "ToolServer":
         row = found.row
         return cls(
             id=strawberry.ID(row.id),

@@ -1,7 +1,5 @@
 """What was used, and what it cost."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
@@ -81,7 +79,7 @@ class UsageRow:
     unknown_requests: BigInt = strawberry.field(description="Runs whose tokens nobody knows: they count as none.")
 
     @classmethod
-    def from_sum(cls, found: Sum) -> UsageRow:
+    def from_sum(cls, found: Sum) -> "UsageRow":
         values = found.values
         status = values.get(Dimension.STATUS)
         return cls(
@@ -117,7 +115,7 @@ class UsageReport:
     has_more: bool = strawberry.field(description="Whether there were more rows than that.")
 
     @classmethod
-    def from_report(cls, report: Report) -> UsageReport:
+    def from_report(cls, report: Report) -> "UsageReport":
         return cls(
             start=report.start,
             end=report.end,
