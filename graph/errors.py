@@ -1,5 +1,7 @@
 """Errors as GraphQL clients read them: every one has a stable `extensions.code` and the request's id."""
 
+from __future__ import annotations
+
 import math
 import re
 import secrets
@@ -65,7 +67,7 @@ class RequestError(Exception):
         self._errors: list[Extensions] = [{"message": message, "extensions": {"code": code, **(extensions or {})}}]
 
     @classmethod
-    def of(cls, errors: Iterable[Extensions], *, is_well_formed: bool = True) -> "RequestError":
+    def of(cls, errors: Iterable[Extensions], *, is_well_formed: bool = True) -> RequestError:
         """From errors that are ready for the wire."""
         request = cls("", is_well_formed=is_well_formed)
         request._errors = list(errors)
