@@ -235,4 +235,4 @@ def members(shown: type[Enum]) -> set[object]:
 def test_scopes_and_states_are_those_of_the_resolvers() -> None:
     assert members(key.ApiKeyScope) == GRANTABLE
     assert members(key.ApiKeyStatus) == set(KeyStatus)
-    assert provider_keys.PUBLIC_ORIGINS == {"openai": origin(DEFAULT_BASE_URL)}
+    assert {"openai": origin(DEFAULT_BASE_URL)} == provider_keys.PUBLIC_ORIGINS
