@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: serve test lint types format format-check check assets lock schema schema-check settings migration bench faults test-faults fuzz topology bench-subscriptions soak-export clean
+.PHONY: serve test lint types format format-check check assets lock schema schema-check settings migration bench faults test-faults test-long fuzz topology bench-subscriptions soak-export clean
 
 serve: $(VENV)/runtime.stamp
 	@$(BIN)/loquent serve $(ARGS)
@@ -77,6 +77,10 @@ bench: $(VENV)/dev.stamp
 # The small form of every promise of reliability, also what the everyday tests leave out
 test-faults: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m "long or not long" tests/faults $(ARGS)
+
+# All that the everyday tests leave out, because it takes minutes
+test-long: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 # A promise of reliability put to the test at length: make faults ARGS=durable, or ARGS=--help for all there are
 faults: $(VENV)/dev.stamp

@@ -13,6 +13,7 @@ from pathlib import Path
 import asyncpg
 import httpcore2
 import pytest
+import structlog
 from sqlalchemy.engine import URL, make_url
 
 from db.base import Base, Database
@@ -34,6 +35,14 @@ def no_network() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         network.refuse(patch, frozenset(host for host in given if host))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_tracebacks() -> None:
+    """structlog's own way shows the local variables of each frame: seconds for every error that is logged."""
+    first = structlog.get_config()["processors"][:-1]
+    last = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*first, last])
 
 
 @pytest.fixture(scope="session", autouse=True)
