@@ -14,14 +14,17 @@ LOCK = "title_locked"
 
 _MORE = "..."
 _LINK = re.compile(r"\[([^\[\]]*)\]\([^()\s]*\)")
-_ADDRESS = re.compile(r"(?:https?://|ftp://|www\.)\S+|\S+@\S+\.\S+", re.IGNORECASE)
+_WORD = re.compile(r"\S+")
+_URL = re.compile(r"(?:https?://|ftp://|www\.)\S", re.IGNORECASE)
+# What comes after as many characters is in no title, except where all before are links and signs.
+_READ = 16 * LONGEST
 _MARKS = frozenset(".,!?-'")
 _EDGE = " .,!?-'\""
 
 
 def from_text(text: str) -> str:
     """A title from a message: without links, addresses and signs, cut at a word where it is long."""
-    plain = _ADDRESS.sub(" ", _LINK.sub(r"\1", text))
+    plain = _WORD.sub(_without_address, _LINK.sub(r"\1", text.lstrip()[:_READ]))
     kept = "".join(one if one.isalnum() or one.isspace() or one in _MARKS else " " for one in plain)
     title = " ".join(kept.split()).rstrip(_EDGE)
     if len(title) > LONGEST:
@@ -31,6 +34,16 @@ def from_text(text: str) -> str:
             title = title[:end]
         title = title.rstrip(_EDGE) + _MORE
     return title or NONE
+
+
+def _without_address(found: re.Match[str]) -> str:
+    """A word, or what of it stands before a URL. Looked at once: a pattern for mail addresses alone takes time by the square."""
+    word = found[0]
+    at = word.find("@", 1)
+    if at > 0 and word.rfind(".", at + 2, -1) > 0:
+        return " "
+    url = _URL.search(word)
+    return word if url is None else word[: url.start()] + " "
 
 
 def from_model(text: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 import anyio
@@ -31,6 +32,7 @@ pytestmark = pytest.mark.anyio
         ("www.example.com and ftp://files.example.com/x", "and"),
         ("Read [the manual](https://example.com/manual) first", "Read the manual first"),
         ("Write to ann@example.com, now", "Write to now"),
+        ("At(https://example.com) @once a@b @a.b c@.d e@f.", "At once a b a.b c .d e f"),
         ("C++ & Rust: 100% *fun*", "C Rust 100 fun"),
         ("don't stop - it's 3.5, isn't it?!", "don't stop - it's 3.5, isn't it"),
         ("Grüße an 世界 🌍", "Grüße an 世界"),
@@ -46,6 +48,14 @@ pytestmark = pytest.mark.anyio
 )
 def test_title_is_made_from_the_first_message(text: str, title: str) -> None:
     assert titles.from_text(text) == title
+
+
+@pytest.mark.parametrize("piece", ["x", "a@", "a@a.", "@.", "www.", "[", "[](", "[x](y)", " ", "🌍"])
+def test_a_long_text_of_any_kind_has_its_title_at_once(piece: str) -> None:
+    # Of a pattern that takes time by the square this would be minutes.
+    began = time.process_time()
+    assert titles.from_text(piece * (1_000_000 // len(piece)))
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(
