@@ -90,7 +90,7 @@ class Fleet:
         self._supervisor = supervisor
         self._timeout = timeout
         self._period = min(PERIOD, timeout / 4)
-        self._has_beaten = False
+        self._has_beaten = self._is_suspicious = False
         self._known: dict[str, tuple[int, float]] = {}
         self._looked = 0.0
         self._orphans: dict[str, float] = {}
@@ -154,10 +154,13 @@ class Fleet:
                         await watch.beyond(0)
 
     async def beat(self) -> None:
-        """Lets the others know that this process lives, while it has something that they should know of."""
+        """Lets the others know that this process lives, while it has something that they should know of.
+
+        And while it suspects one of them: who cannot write at once may not blame others that they do not.
+        """
         running = [msgspec.to_builtins(activity(run)) for run in self._supervisor.active()]
         viewing = self._supervisor.log.viewed_elsewhere()
-        is_busy = bool(running or viewing)
+        is_busy = bool(running or viewing) or self._is_suspicious
         if not is_busy and not self._has_beaten:
             return
         async with self._database.write() as session:
@@ -227,6 +230,7 @@ class Fleet:
             before = self._known.get(id)
             known[id] = before if before is not None and before[0] == beat else (beat, moment)
         self._known = known
+        self._is_suspicious = any(moment - since > 2 * self._period for _, since in known.values())
         return [id for id, (_, since) in known.items() if moment - since >= self._timeout]
 
     async def _bury(self, id: str) -> None:
