@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, delete, func, or_, select, update
 
 from db import budgets
 from db.base import ReadSession, WriteSession
-from db.models import ApiKey, ProviderKey, ProviderRecord, Role, User
+from db.models import ApiKey, ProviderKey, ProviderRecord, Role, ToolServer, User
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,22 +132,30 @@ async def reseal(session: WriteSession, id: str, old: str, new: str) -> None:
 
 
 async def marks(session: ReadSession, length: int, moment: datetime) -> frozenset[str]:
-    """The marks of all secrets that keys of users and of providers, and API keys which hold at this moment, depend on."""
+    """The marks of all secrets that keys of users and of providers, headers of tool servers, and API keys which hold at this
+    moment depend on."""
     sealed = select(func.substr(ProviderKey.ciphertext, 1, length)).distinct()
     hashed = select(func.substr(ApiKey.secret_hash, 1, length)).where(*_holds(moment)).distinct()
     kept = select(func.substr(ProviderRecord.ciphertext, 1, length)).where(ProviderRecord.ciphertext.is_not(None))
-    found = [*await session.scalars(sealed), *await session.scalars(hashed), *await session.scalars(kept.distinct())]
+    sent = select(func.substr(ToolServer.ciphertext, 1, length)).where(ToolServer.ciphertext.is_not(None)).distinct()
+    found = [mark for query in (sealed, hashed, kept.distinct(), sent) for mark in await session.scalars(query)]
     return frozenset(found)
 
 
 async def discard(session: WriteSession, mark: str, moment: datetime) -> int:
-    """Deletes the keys of users and of providers and revokes the API keys that depend on the secret of this mark; how many
-    they were."""
+    """Deletes the keys of users and of providers and the headers of tool servers, and revokes the API keys, that depend on the
+    secret of this mark; how many keys and servers they were."""
     taken = await session.scalars(
         update(ProviderRecord)
         .where(ProviderRecord.ciphertext.startswith(mark))
         .values(ciphertext=None, hint=None)
         .returning(ProviderRecord.id)
+    )
+    bare = await session.scalars(
+        update(ToolServer)
+        .where(ToolServer.ciphertext.startswith(mark))
+        .values(ciphertext=None, header_names=[])
+        .returning(ToolServer.id)
     )
     deleted = await session.scalars(
         delete(ProviderKey).where(ProviderKey.ciphertext.startswith(mark)).returning(ProviderKey.id)
@@ -158,7 +166,7 @@ async def discard(session: WriteSession, mark: str, moment: datetime) -> int:
         .values(revoked_at=moment)
         .returning(ApiKey.id)
     )
-    return len(taken.all()) + len(deleted.all()) + len(revoked.all())
+    return sum(len(rows.all()) for rows in (taken, bare, deleted, revoked))
 
 
 def _holds(moment: datetime) -> tuple[ColumnElement[bool], ...]:

@@ -71,6 +71,12 @@ async def change_listed(
         await _update(session, gone, is_listed=False)
 
 
+async def sealed_otherwise(session: ReadSession, mark: str) -> Sequence[ToolServer]:
+    """The servers whose headers were not sealed with the secret of this mark."""
+    query = select(ToolServer).where(~ToolServer.ciphertext.startswith(mark)).order_by(ToolServer.id)
+    return (await session.scalars(query)).all()
+
+
 async def reseal(session: WriteSession, id: str, old: str, new: str) -> None:
     """Unless the secrets have been replaced meanwhile."""
     await session.execute(

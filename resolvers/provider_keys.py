@@ -6,11 +6,12 @@ from collections.abc import AsyncGenerator, Sequence
 
 import structlog
 
-from db import catalog, keys
+from db import catalog, keys, tools
 from db.base import Sessions, WriteSession, new_id, now
 from db.models import ProviderKey, Role
 from engine import added
 from engine.providers.base import Credential, Provider
+from engine.tools import headers
 from engine.vault import MARK_LENGTH, Secret, Vault, VaultError
 from resolvers import audit
 from resolvers.access import PROVIDERS_WRITE, READ, clean_text, require
@@ -122,14 +123,17 @@ async def discard(database: Sessions, marks: frozenset[str]) -> int:
 
 
 async def count_old(database: Sessions, vault: Vault) -> int:
-    """How many keys of users and of providers are not sealed with the newest master secret."""
+    """How many keys of users and of providers, and headers of tool servers, are not sealed with the newest master secret."""
+    mark = vault.mark
     async with database.read() as session:
-        users = await keys.count_sealed_otherwise(session, vault.mark)
-        return users + len(await catalog.sealed_otherwise(session, vault.mark))
+        users = await keys.count_sealed_otherwise(session, mark)
+        others = [*await catalog.sealed_otherwise(session, mark), *await tools.sealed_otherwise(session, mark)]
+    return users + len(others)
 
 
 async def reseal(database: Sessions, vault: Vault) -> AsyncGenerator[tuple[int, int]]:
-    """Seals all provider keys with the newest master secret, while they are in use: how many are done, and of how many."""
+    """Seals all provider keys and headers of tool servers with the newest master secret, while they are in use: how many are
+    done, and of how many."""
     mark, done = vault.mark, 0
     total = await count_old(database, vault)
     yield done, total
@@ -142,7 +146,7 @@ async def reseal(database: Sessions, vault: Vault) -> AsyncGenerator[tuple[int, 
                     await _reseal_one(session, vault, row)
             last, done = rows[-1].id, done + len(rows)
             yield done, max(done, total)
-    count = await _reseal_providers(database, vault, mark)
+    count = await _reseal_providers(database, vault, mark) + await _reseal_tool_servers(database, vault, mark)
     if count:
         yield done + count, max(done + count, total)
 
@@ -160,6 +164,22 @@ async def _reseal_providers(database: Sessions, vault: Vault, mark: str) -> int:
         if key is not None:
             async with database.write() as session:
                 await catalog.reseal(session, row.id, row.ciphertext, added.sealed(vault, row, key))
+    return len(rows)
+
+
+async def _reseal_tool_servers(database: Sessions, vault: Vault, mark: str) -> int:
+    """The headers of those that administrators have added, switched off or not; how many servers were looked at."""
+    async with database.read() as session:
+        rows = await tools.sealed_otherwise(session, mark)
+    for row in rows:
+        try:
+            new = headers.sealed_again(vault, row)
+        except VaultError as error:
+            _log.error("tool server's headers not readable", server=row.name, reason=str(error))
+            continue
+        assert row.ciphertext is not None, "it is sealed otherwise"
+        async with database.write() as session:
+            await tools.reseal(session, row.id, row.ciphertext, new)
     return len(rows)
 
 

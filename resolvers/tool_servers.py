@@ -13,6 +13,7 @@ from db import tools
 from db.base import WriteSession, new_id, now
 from db.models import ToolServer
 from engine.http import origin
+from engine.tools.headers import sealed
 from engine.tools.keeper import Standing as Standing
 from resolvers import audit
 from resolvers.access import ADMIN, clean_text, require
@@ -158,7 +159,7 @@ def _seal(call: Call, row: ToolServer, headers: Mapping[str, str]) -> None:
             raise InvalidInput("A header is made of printable ASCII characters", field="headers")
     row.header_names = sorted(headers)
     with sealing():
-        row.ciphertext = keeper(call).seal(row, headers) if headers else None
+        row.ciphertext = sealed(keeper(call).vault, row, headers) if headers else None
 
 
 def _clean_url(url: str) -> str:

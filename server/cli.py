@@ -151,8 +151,8 @@ def rotate(
     except (SettingsError, StorageError) as error:
         console.fail(str(error))
     if left:
-        console.fail(f"{left} provider keys could not be opened; they are as they were.")
-    typer.echo("All provider keys are sealed with the newest master secret.")
+        console.fail(f"{left} provider keys or headers of tool servers could not be opened; they are as they were.")
+    typer.echo("All provider keys and headers of tool servers are sealed with the newest master secret.")
 
 
 @key_app.command()

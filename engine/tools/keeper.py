@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import msgspec
 import structlog
 
 from db import tools
@@ -18,7 +17,7 @@ from db.base import Sessions, StorageError
 from db.models import ToolRecord, ToolServer
 from engine.http import HttpClient, origin
 from engine.hub import Hub
-from engine.tools import records
+from engine.tools import headers, records
 from engine.tools.box import BUILT_IN, Box, Entry, Run, built_in
 from engine.tools.servers import Offer, ServerSpec, ServerState
 from engine.vault import MARK_LENGTH, Secret, Vault, VaultError
@@ -31,7 +30,6 @@ _log = structlog.get_logger()
 # How long a change that another process has made may take to be seen where no wake-up comes from there.
 POLL = 5.0
 PERIOD = 300.0
-_PURPOSE = "tool servers"
 _ATTEMPTS = 3
 _LOST_SECRETS = "Its headers cannot be read any more; set them anew"
 _NOT_HERE = "It is not in the settings of this process"
@@ -153,11 +151,6 @@ class ToolKeeper:
         """Whether the settings of this process name a server so."""
         return name == BUILT_IN or name in self._specs
 
-    def seal(self, row: ToolServer, headers: Mapping[str, str]) -> str:
-        """Raises VaultError."""
-        written = msgspec.json.encode(dict(headers)).decode()
-        return self.vault.seal(_PURPOSE, Secret(written), *_binding(row))
-
     async def _prepare(self) -> None:
         """Makes the operator's servers and the built-in tools known to the database. Raises StorageError."""
         servers = [{"name": BUILT_IN, "transport": "built_in", "url": "", "tags": []}]
@@ -243,24 +236,20 @@ class ToolKeeper:
                 self._problems[row.id] = _NOT_HERE
             return spec
         try:
-            headers = await self._headers(row)
+            found = await self._headers(row)
         except VaultError as error:
             _log.error("tool server's headers not readable", server=row.name, reason=str(error))
             self._problems[row.id] = _LOST_SECRETS
             return None
-        return ServerSpec(row.name, url=row.url, headers=headers, is_guarded=True, tags=tuple(row.tags))
+        return ServerSpec(row.name, url=row.url, headers=found, is_guarded=True, tags=tuple(row.tags))
 
     async def _headers(self, row: ToolServer) -> Mapping[str, Secret]:
         """Raises VaultError. What an older master secret has sealed is sealed with the newest on the way."""
-        if row.ciphertext is None:
-            return {}
-        secret = self.vault.open(_PURPOSE, row.ciphertext, *_binding(row))
-        if row.ciphertext[:MARK_LENGTH] != self.vault.mark:
-            new = self.vault.seal(_PURPOSE, secret, *_binding(row))
+        found = headers.opened(self.vault, row)
+        if row.ciphertext is not None and row.ciphertext[:MARK_LENGTH] != self.vault.mark:
             async with self._database.write() as session:
-                await tools.reseal(session, row.id, row.ciphertext, new)
-        found = msgspec.json.decode(secret.reveal(), type=dict[str, str])
-        return {name: Secret(value) for name, value in found.items()}
+                await tools.reseal(session, row.id, row.ciphertext, headers.sealed_again(self.vault, row))
+        return found
 
     def _fill(self) -> None:
         own = {entry.tool.id: entry for entry in built_in()}
@@ -292,7 +281,3 @@ class ToolKeeper:
 
     def _stir(self) -> None:
         self._hub.wake(tools.TOPIC, time.time_ns() // 1000, is_local=True)
-
-
-def _binding(row: ToolServer) -> tuple[str, ...]:
-    return "tool_servers", row.id, row.url

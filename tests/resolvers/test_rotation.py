@@ -12,8 +12,9 @@ from sqlalchemy import select, update
 
 from db import keys
 from db.base import Database, Sessions, new_id
-from db.models import ProviderKey, ProviderRecord, User
+from db.models import ProviderKey, ProviderRecord, ToolServer, User
 from engine import added
+from engine.tools import headers
 from engine.vault import MARK_LENGTH, Secret, Vault
 from resolvers import provider_keys
 from resolvers.keyring import Keyring
@@ -146,3 +147,43 @@ async def test_rotation_seals_the_keys_of_providers_anew(database: Database, tmp
     assert await provider_keys.discard(database, frozenset({vault.mark})) == 1
     async with database.read() as session:
         assert (await session.get_one(ProviderRecord, row.id)).ciphertext is None
+
+
+async def test_rotation_seals_the_headers_of_tool_servers_anew_of_those_switched_off_too(
+    database: Database, tmp_path: Path
+) -> None:
+    vault = Vault.from_file(tmp_path / "master-key")
+    sent = {"authorization": "Bearer hunter2", "x-team": "blue"}
+    rows = [
+        ToolServer(
+            id=new_id("tsrv"), name=name, transport="http", url=f"https://{name}.example", is_enabled=name == "on"
+        )
+        for name in ("on", "off", "broken", "bare")
+    ]
+    for row in rows[:3]:
+        row.header_names, row.ciphertext = sorted(sent), headers.sealed(vault, row, sent)
+    rows[2].ciphertext = f"{rows[2].ciphertext}AAAA"
+    async with database.write() as session:
+        session.add_all(rows)
+    old = vault.mark
+    assert await provider_keys.lost_marks(database, Vault("m" * 32)) == {old}
+    vault.grow()
+    assert [step async for step in provider_keys.reseal(database, vault)] == [(0, 3), (3, 3)]
+    # The one that nobody can open stays as it is, and is told of.
+    assert await provider_keys.count_old(database, vault) == 1
+    async with database.read() as session:
+        kept = {row.name: row for row in await session.scalars(select(ToolServer))}
+    assert {name: (row.ciphertext or "").startswith(vault.mark) for name, row in kept.items()} == {
+        "on": True,
+        "off": True,
+        "broken": False,
+        "bare": False,
+    }
+    for name in ("on", "off"):
+        assert {key: value.reveal() for key, value in headers.opened(vault, kept[name]).items()} == sent
+    assert headers.opened(vault, kept["bare"]) == {}
+    assert await provider_keys.discard(database, frozenset({vault.mark})) == 2
+    async with database.read() as session:
+        given_up = {row.name: (row.ciphertext, row.header_names) for row in await session.scalars(select(ToolServer))}
+    assert given_up["on"] == given_up["off"] == (None, [])
+    assert given_up["broken"][0] == kept["broken"].ciphertext

@@ -105,7 +105,9 @@ async def test_master_secret_is_rotated_while_the_server_serves(tmp_path: Path, 
             done = await loquent(tmp_path, "key", "rotate")
             assert done.returncode == 0, done.stderr
             assert "Sealing provider keys again" in done.stdout
-            assert "All provider keys are sealed with the newest master secret." in done.stdout
+            assert (
+                "All provider keys and headers of tool servers are sealed with the newest master secret." in done.stdout
+            )
             assert marks(tmp_path) == {Vault.from_file(tmp_path / "master-key").mark} != before
             assert await sent(url, key, upstream) == f"Bearer {OWN}"
 

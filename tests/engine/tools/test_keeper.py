@@ -17,7 +17,7 @@ from db.base import Database
 from db.models import ToolRecord, ToolServer
 from engine.http import HttpClient, Timeouts
 from engine.hub import LocalHub
-from engine.tools import records
+from engine.tools import headers, records
 from engine.tools.box import Box
 from engine.tools.keeper import Doors, Standing, ToolKeeper
 from engine.tools.servers import Offer, ServerSpec, ServerState
@@ -186,7 +186,7 @@ async def test_headers_are_sealed_and_sealed_anew_with_the_newest_secret(databas
         async with kept(database) as one:
             await one.offering("calculator")
             row = ToolServer(id="tsrv_1", name="web", transport="http", url=served.url)
-            row.ciphertext = one.keeper.seal(row, {"authorization": "Bearer hunter2"})
+            row.ciphertext = headers.sealed(one.keeper.vault, row, {"authorization": "Bearer hunter2"})
             async with database.write() as session:
                 session.add(row)
                 tools.announce(session)
