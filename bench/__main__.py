@@ -12,12 +12,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import auth
-from bench.contenders import BenchError, Contender, contenders, scratch
+from bench import auth, litellm, start
+from bench.contenders import BenchError, Contender, Missing, contenders, scratch
 from bench.measures import MEASURES, Measure, measure
 
 # From this share of the ceiling on, a figure says more about the load generator than about the server.
 NEAR_CEILING = 0.8
+STARTS, FEWEST_STARTS = 5, 2
 
 _NOTES = """\
 direct   the fake upstream itself, on the load generator's core: the ceiling of what this benchmark can measure
@@ -36,11 +37,13 @@ def main() -> int:
     chosen = [what for what in MEASURES if not options.only or what.group in options.only]
     if not options.only or auth.GROUP in options.only:
         auth.show()
-    if not chosen:
-        return 0
-    rounds, pace = (1, 0.5) if options.quick else (options.rounds, 1.0)
     console = Console(stderr=True)
     try:
+        if not options.only or start.GROUP in options.only:
+            _show_starts(options, console)
+        if not chosen:
+            return 0
+        rounds, pace = (1, 0.5) if options.quick else (options.rounds, 1.0)
         with scratch() as folder, contenders(folder) as running:
             values = _rounds(chosen, running, rounds, pace, console)
             cold = {who.name: round(who.cold, 3) for who in running}
@@ -54,11 +57,23 @@ def main() -> int:
     return 0
 
 
+def _show_starts(options: argparse.Namespace, console: Console) -> None:
+    if options.install:
+        try:
+            litellm.install()
+        except Missing as error:
+            console.print(str(error), style="red", markup=False)
+    start.measured(FEWEST_STARTS if options.quick else STARTS, console).show(Console(width=140))
+
+
 def _options() -> argparse.Namespace:
-    groups = [*dict.fromkeys(what.group for what in MEASURES), auth.GROUP]
+    groups = [*dict.fromkeys(what.group for what in MEASURES), auth.GROUP, start.GROUP]
     parser = argparse.ArgumentParser(prog="python -m bench", description=_NOTES, formatter_class=_Plain)
     parser.add_argument("--only", nargs="+", choices=groups, metavar="GROUP", help=f"of: {', '.join(groups)}")
     parser.add_argument("--quick", action="store_true", help="one short round: shows that it works, not how fast")
+    parser.add_argument(
+        "--install", action="store_true", help=f"bring LiteLLM by pip into {litellm.place()}, for `start`"
+    )
     parser.add_argument("--rounds", type=int, default=3, choices=range(1, 10), metavar="N", help="3 where not given")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     return parser.parse_args()

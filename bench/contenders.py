@@ -134,8 +134,17 @@ def _models_of(server: Contender) -> dict[str, str]:
 
 @contextlib.contextmanager
 def serving(
-    name: str, command: Sequence[str], port: int, folder: Path, settings: Mapping[str, str], core: int
+    name: str,
+    command: Sequence[str],
+    port: int,
+    folder: Path,
+    settings: Mapping[str, str],
+    core: int,
+    *,
+    alive: str = "/healthz",
+    patience: float = START_SECONDS,
 ) -> Generator[Contender]:
+    """`alive` answers once it is there, within so many seconds of `patience`. Raises BenchError."""
     environment = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
     environment |= {"PYTHONPATH": str(ROOT), **settings}
     began = time.monotonic()
@@ -143,20 +152,19 @@ def serving(
         process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
         try:
             pin(process.pid, pinned(core))
-            _wait_until_up(name, process, port, folder)
+            _wait_until_up(name, process, f"http://127.0.0.1:{port}{alive}", patience, _log(name, port, folder))
             yield Contender(name, port, process.pid, time.monotonic() - began)
         finally:
             _stop(process)
 
 
-def _wait_until_up(name: str, process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
-    end = time.monotonic() + START_SECONDS
+def _wait_until_up(name: str, process: subprocess.Popen[bytes], alive: str, patience: float, log: Path) -> None:
+    end = time.monotonic() + patience
     while time.monotonic() < end and process.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=2):
+        with contextlib.suppress(OSError), urllib.request.urlopen(alive, timeout=2):
             return
-        time.sleep(0.02)
-    text = _log(name, port, folder).read_text(errors="replace")[-2000:]
-    raise BenchError(f"{name} does not answer:\n{text}")
+        time.sleep(0.01)
+    raise BenchError(f"{name} does not answer:\n{log.read_text(errors='replace')[-2000:]}")
 
 
 def _log(name: str, port: int, folder: Path) -> Path:
