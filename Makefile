@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: serve test lint types format format-check check assets lock schema schema-check settings migration bench faults test-faults test-long fuzz topology bench-subscriptions soak-export clean
+.PHONY: serve test lint types format format-check check assets lock schema schema-check settings migration snapshot bench faults test-faults test-long fuzz topology bench-subscriptions soak-export clean
 
 serve: $(VENV)/runtime.stamp
 	@$(BIN)/loquent serve $(ARGS)
@@ -70,6 +70,10 @@ settings: $(VENV)/runtime.stamp
 # A revision from what db/models/ has and the migrations have not: make migration ARGS='"add shares"'
 migration: $(VENV)/dev.stamp
 	$(BIN)/python -m db.migrate $(ARGS)
+
+# What the migrations make of an empty SQLite, in one piece: after each new revision
+snapshot: $(VENV)/runtime.stamp
+	$(BIN)/python -m db.snapshot
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m bench $(ARGS)

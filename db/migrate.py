@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, text
 
+from db import snapshot
 from db.base import Database, StorageError
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 FOLDER = Path(__file__).parent / "migrations"
-
-# SQLite's full text index, which its revision makes, and the tables that it is made of begin with this.
-FTS5 = "search_index"
 
 # Any number will do, as long as every worker takes the same.
 _LOCK = 0x10C0E27
@@ -53,9 +51,7 @@ async def _take_turn(database: Database) -> None:
         if database.dialect == "postgresql":
             # On SQLite the write transaction itself is the lock.
             await connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
-        # Whoever had the turn before has done it.
-        if await connection.run_sync(revision_of) != newest():
-            await connection.run_sync(_upgrade)
+        await connection.run_sync(_fill if database.dialect == "sqlite" else upgrade)
 
 
 async def is_current(database: Database) -> bool:
@@ -81,7 +77,7 @@ def is_compared(dialect: str) -> Callable[..., bool]:
     """Alembic's `include_object`: everything but what only one of the databases has."""
 
     def compared(_found: object, name: str | None, *_: object) -> bool:
-        is_full_text = str(name).startswith(FTS5) or name == "ix_search_entries_tokens"
+        is_full_text = str(name).startswith(snapshot.FTS5) or name == "ix_search_entries_tokens"
         return dialect != "sqlite" or not is_full_text
 
     return compared
@@ -98,7 +94,17 @@ def configuration(connection: Connection) -> Config:
     return config
 
 
-def _upgrade(connection: Connection) -> None:
+def _fill(connection: Connection) -> None:
+    if snapshot.is_empty(connection):
+        snapshot.put(connection)
+    upgrade(connection)
+
+
+def upgrade(connection: Connection) -> None:
+    """Runs the revisions that are missing, in the transaction of `connection`."""
+    # Whoever had the turn before may have done it.
+    if revision_of(connection) == newest():
+        return
     from alembic import command  # noqa: PLC0415
 
     command.upgrade(configuration(connection), "head")

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,13 +11,14 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, create_engine, inspect, text
 from sqlalchemy.engine import URL
 
-from db import models
+from db import models, snapshot
 from db.base import Base, Database
-from db.migrate import FOLDER, FTS5, configuration, is_compared, is_current, migrate, newest
+from db.migrate import FOLDER, configuration, is_compared, is_current, migrate, newest, upgrade
 from db.models import indexes as indexes
+from db.snapshot import FTS5
 from tests import services
 
 pytestmark = pytest.mark.anyio
@@ -139,6 +140,15 @@ async def test_a_migration_that_fails_leaves_nothing_behind(empty: Database) -> 
     with pytest.raises(Exception, match=r"database|items"):
         await migrate(empty)
     assert set(await _shape_of(empty)) == {"items"}
+
+
+@pytest.mark.parametrize("fill", [upgrade, snapshot.put])
+def test_a_new_sqlite_is_made_in_one_piece_that_is_what_the_migrations_make(
+    fill: Callable[[Connection], None],
+) -> None:
+    with create_engine("sqlite://").begin() as connection:
+        fill(connection)
+        assert snapshot.taken(connection) == snapshot.FILE.read_text("utf-8"), "run `make snapshot`"
 
 
 def test_the_newest_revision_is_the_one_alembic_finds() -> None:
