@@ -15,7 +15,7 @@ from aiohttp import web
 
 from db.base import Database
 from engine.http import HttpClient
-from engine.providers.breaker import Guarded
+from engine.providers.breaker import IN_A_ROW, REST, Guarded
 from engine.providers.openai import OpenAIProvider
 from engine.providers.registry import Place
 from tests.rest_compat.conftest import Site, running
@@ -44,6 +44,7 @@ class Upstream:
     deadly: int = 1_000_000
     has_enough: asyncio.Event = field(default_factory=asyncio.Event)
     base_url: str = ""
+    runner: web.AppRunner | None = None
     site: web.TCPSite | None = None
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -83,20 +84,30 @@ class Upstream:
         for transport in self.transports:
             transport.abort()
 
+    async def live(self, port: int = 0) -> None:
+        """Listens, at any port that is free or at the one that it had."""
+        assert self.runner is not None
+        self.site = web.TCPSite(self.runner, "127.0.0.1", port)
+        await self.site.start()
+
+    async def live_again(self) -> None:
+        """At the same address, with nothing of what it was before it died."""
+        self.transports.clear()
+        await self.live(int(self.base_url.rsplit(":", 1)[1].partition("/")[0]))
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self.answer)
         app.router.add_get("/v1/models", _models)
-        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-        await runner.setup()
-        self.site = web.TCPSite(runner, "127.0.0.1", 0)
-        await self.site.start()
-        self.base_url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        self.runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        await self.runner.setup()
+        await self.live()
+        self.base_url = f"http://127.0.0.1:{self.runner.addresses[0][1]}/v1"
         try:
             yield
         finally:
-            await runner.cleanup()
+            await self.runner.cleanup()
 
 
 async def _models(_request: web.Request) -> web.Response:
@@ -181,15 +192,41 @@ async def test_nothing_is_lost_that_had_not_begun_to_be_answered(database: Datab
 async def test_dead_upstream_is_asked_no_more_until_it_lives(database: Database) -> None:
     http, first, second = HttpClient(), Upstream("first"), Upstream("second")
     async with second.running(), first.running():
-        providers = [Guarded(OpenAIProvider(one.name, one.base_url, None, http, retries=0)) for one in (first, second)]
+        guard, other = (
+            Guarded(OpenAIProvider(one.name, one.base_url, None, http, retries=0)) for one in (first, second)
+        )
+        moment = 1000.0
+        guard.breaker._clock = lambda: moment
         aliases = {"shared": [Place("first", "m", weight=1e9), Place("second", "m")]}
-        async with running(database, *providers, aliases=aliases) as site:
-            assert (await ask(site.client, "before", is_streamed=False)).provider == "first"
+        async with running(database, guard, other, aliases=aliases) as site:
+
+            async def answered(name: str, count: int) -> list[str]:
+                """Who answers so many questions, each of them whole."""
+                found = [await ask(site.client, f"{name} {n}", is_streamed=n % 2 == 0) for n in range(count)]
+                assert all(one.is_whole for one in found)
+                return [one.provider for one in found]
+
+            assert await answered("before", 1) == ["first"]
             await first.die()
-            for number in range(8):
-                found = await ask(site.client, f"after {number}", is_streamed=number % 2 == 0)
-                assert (found.is_whole, found.provider) == (True, "second")
-            guard = providers[0]
-            assert guard.breaker.is_open
+            assert await answered("dead", IN_A_ROW + 3) == ["second"] * (IN_A_ROW + 3)
+            assert guard.breaker.state == "open"
+            # It lives again, and is left alone all the same for as long as was said.
+            await first.live_again()
+            moment += REST - 0.1
+            assert await answered("resting", 3) == ["second"] * 3
+            # Then one may try, and with that all others.
+            moment += 0.1
+            assert guard.breaker.state == "half_open"
+            assert await answered("alive", 4) == ["first"] * 4
+            assert guard.breaker.state == "closed"
+            # Dead once more, it is tried once after each rest and goes on resting.
+            await first.die()
+            assert await answered("again", IN_A_ROW) == ["second"] * IN_A_ROW
+            moment += REST
+            assert await answered("tried", 3) == ["second"] * 3
+            assert guard.breaker.state == "open"
+            await first.live_again()
+            moment += REST
+            assert await answered("at last", 2) == ["first"] * 2
     await http.close()
-    assert first.asked == ["before"]
+    assert first.asked == ["before 0", *(f"alive {n}" for n in range(4)), "at last 0", "at last 1"]
