@@ -23,6 +23,9 @@ from server.services import Process
 from server.settings import Settings
 from tests.uvicorn_server import listening
 
+# In seconds: of an answer, on a machine that has much else to do.
+PATIENCE = 30
+
 
 @dataclass(frozen=True)
 class House:
@@ -35,7 +38,7 @@ class House:
 
     def client(self, **headers: str) -> httpx2.AsyncClient:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.clients.append(httpx2.AsyncClient(base_url=self.url, headers=named))
+        self.clients.append(httpx2.AsyncClient(base_url=self.url, headers=named, timeout=PATIENCE))
         return self.clients[-1]
 
     async def person(self, name: str, role: Role = Role.USER) -> httpx2.AsyncClient:

@@ -30,7 +30,8 @@ from tests.served import served
 pytestmark = pytest.mark.anyio
 
 PROMISED = 5.0
-PROMISED_BY_REDIS = 0.5
+# By Redis it comes at once. Where only that can tell, the rest is what a busy machine may take.
+PROMISED_BY_REDIS = 2.0
 NEVER = 3600.0
 FOLLOW = "subscription($id: ID!) { generation(id: $id) { seq } }"
 GENERATE = 'mutation { generate(input: {content: [{text: "hello"}]}) { generation { id } } }'

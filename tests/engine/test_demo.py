@@ -107,7 +107,7 @@ async def test_text_beside_a_picture_is_read() -> None:
 
 @pytest.mark.parametrize("text", ["my " * 100_000, "i am " * 100_000, "a" * 1_000_000, "?!." * 100_000])
 async def test_huge_text_takes_no_time(text: str) -> None:
-    with fail_after(1):
+    with fail_after(5):
         assert await say(*[text] * 5)
 
 

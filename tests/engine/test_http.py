@@ -111,7 +111,7 @@ async def test_first_byte_does_not_come_in_time(hasty: HttpClient, upstream: Scr
     with fail_after(5), pytest.raises(UpstreamError) as caught:
         await first_byte(hasty, upstream)
     assert (caught.value.code, caught.value.is_retryable) == (ErrorCode.TIMEOUT, True)
-    with fail_after(1):
+    with fail_after(5):
         await upstream.left.wait()
 
 
@@ -132,7 +132,7 @@ async def test_answer_in_one_piece_is_not_whole_in_time(upstream: ScriptedUpstre
     upstream.answer(head, asyncio.Event())
     error = await failure(hasty, upstream.base_url)
     assert (error.code, error.is_retryable) == (ErrorCode.TIMEOUT, True)
-    with fail_after(1):
+    with fail_after(5):
         await upstream.left.wait()
     await hasty.close()
 

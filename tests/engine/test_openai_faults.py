@@ -281,7 +281,7 @@ async def test_stream_that_stays_open_after_its_end_is_left(
 ) -> None:
     upstream.answer(EVENTS, piece("Hello", "stop"), DONE, asyncio.Event())
     assert (await receive(provider)).text == "Hello"
-    with fail_after(1):
+    with fail_after(5):
         await upstream.left.wait()
 
 

@@ -147,7 +147,7 @@ async def test_cancel_closes_the_upstream_and_keeps_the_partial_text(database: D
         engine.demo.enqueue("partial", asyncio.Event(), "never")
         run = await engine.start()
         await wait_for_text(engine, run, "partial")
-        with anyio.fail_after(1):
+        with anyio.fail_after(5):
             assert await engine.supervisor.cancel(run.spec.id)
             await engine.demo.wait_closed()
         assert await engine.texts(run) == [(1, "Started"), (2, "partial"), (3, "Cancelled")]

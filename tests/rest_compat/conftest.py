@@ -41,6 +41,8 @@ __all__ = ["tiny_engine", "tiny_model"]
 
 
 OPEN = Policy()
+# In seconds: of an answer, on a machine that has much else to do.
+PATIENCE = 30
 
 
 class Readiness:
@@ -68,7 +70,7 @@ class Site:
 
     def stranger(self, **headers: str) -> httpx2.AsyncClient:
         """A client that has not signed in."""
-        return httpx2.AsyncClient(base_url=self.url, headers=headers)
+        return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=PATIENCE)
 
     async def sign_in(self) -> str:
         """The access token of a new guest."""
@@ -128,7 +130,7 @@ async def running(
     try:
         async with (
             _served(services) as url,
-            httpx2.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}) as client,
+            httpx2.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE) as client,
             openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=token, max_retries=0) as sdk,
         ):
             yield Site(url, services, demo, client, sdk, token, log, ready)
