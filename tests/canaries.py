@@ -31,13 +31,16 @@ class Canaries:
 
     def found(self, places: Mapping[str, bytes]) -> list[str]:
         """Which secret stands where, in which writing."""
-        return [
-            f"{name} in {place}: {needle.decode()}"
-            for name, secret in self._planted.items()
-            for needle in _needles(secret)
+        needles = {needle: name for name, secret in self._planted.items() for needle in _needles(secret)}
+        # There are tens of thousands of a few sizes: each place is gone through once for each size, not for each needle.
+        found = [
+            f"{needles[piece]} in {place}: {piece.decode()}"
             for place, content in places.items()
-            if needle in content
+            for size in {len(needle) for needle in needles}
+            for begin in range(len(content) - size + 1)
+            if (piece := content[begin : begin + size]) in needles
         ]
+        return list(dict.fromkeys(found))
 
 
 def _needles(secret: str) -> Iterable[bytes]:
