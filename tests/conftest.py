@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -95,6 +95,31 @@ async def _migrated(address: str) -> None:
     await database.close()
 
 
+@pytest.fixture(scope="session")
+def empty_postgresql(postgresql_database: URL) -> Iterator[Callable[[], None]]:
+    """Takes all rows out of this worker's database, by a connection that stays: a new one costs more than the rows do."""
+    address = postgresql_database.render_as_string(hide_password=False)
+    # On tables of a few rows this is several times faster than TRUNCATE.
+    emptying = ";".join(f"DELETE FROM {table.name}" for table in reversed(Base.metadata.sorted_tables))
+    connection: asyncpg.Connection | None = None
+
+    async def empty() -> None:
+        nonlocal connection
+        if connection is None or connection.is_closed():
+            connection = await asyncpg.connect(address, timeout=5)
+            # A test that left a transaction open shall fail here, not hang the next one.
+            await connection.execute("SET lock_timeout = '5s'")
+        await connection.execute(emptying)
+
+    async def close() -> None:
+        if connection is not None:
+            await connection.close()
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        yield lambda: runner.run(empty())
+        runner.run(close())
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of a migrated database without rows, once on SQLite and once on PostgreSQL."""
@@ -102,16 +127,10 @@ def database_address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator
         shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "loquent.db")
         yield f"sqlite:///{tmp_path / 'loquent.db'}"
     else:
+        empty: Callable[[], None] = request.getfixturevalue("empty_postgresql")
         url: URL = request.getfixturevalue("postgresql_database")
         yield url.render_as_string(hide_password=False)
-        services.run(url, _emptied)
-
-
-async def _emptied(connection: asyncpg.Connection) -> None:
-    # A test that left a transaction open shall fail here, not hang the next one.
-    await connection.execute("SET lock_timeout = '5s'")
-    # On tables of a few rows this is several times faster than TRUNCATE.
-    await connection.execute(";".join(f"DELETE FROM {table.name}" for table in reversed(Base.metadata.sorted_tables)))
+        empty()
 
 
 @pytest.fixture
