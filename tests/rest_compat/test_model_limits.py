@@ -26,7 +26,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("database_address", ["p
 
 LIST = [{"model_name": name, "litellm_params": {"model": "demo/demo"}} for name in ("large", "small")]
 PATH = "/v1/admin/models/provider-models/large"
-LIMIT = 9
+# No more than the demo model remembers, should one process be asked for all of them.
+LIMIT = 8
 EACH = 15
 QUESTION: list[ChatMessage] = [{"role": "user", "content": "Hello"}]
 # What it is counted as before anybody knows better.
@@ -91,7 +92,6 @@ async def test_two_processes_together_ask_a_model_no_more_often_than_it_may_be_a
     # Neither process has gone by a count of its own, and the upstream was asked for what was answered.
     assert [one.services.limiter.misses for one in houses] == [0, 0]
     assert sum(len(one.demo.history) for one in houses) == LIMIT
-    assert all(one.demo.history for one in houses)
     assert [(await complete(client, "small")).status_code for client in clients] == [200, 200]
     assert (await admin.patch(PATH, json={"rate_limit": None})).status_code == 200
 
