@@ -239,7 +239,7 @@ async def measured(address: str, size: Size, console: Console) -> dict[Read, Fig
     with scratch() as folder:
         tokens = Tokens(folder)
         limits = {name.lower(): value for name, value in RAISED.items()}
-        settings = Settings(data=folder, database_url=address, **limits)  # type: ignore[arg-type] # named as the fields are
+        settings = Settings(data=folder, database_url=address, **limits)
         said = await statements(settings, tokens, wanted)
         port = free_port()
         command = [sys.executable, "-m", "server", "serve", f"--port={port}"]

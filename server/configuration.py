@@ -6,8 +6,6 @@ import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
 from server import model_list, tool_list
 
 DEFAULT_CONFIG = "loquent.yaml"
@@ -34,6 +32,9 @@ def written(named: str | None, fields: Mapping[str, str]) -> tuple[dict[str, obj
     file = path(named)
     if not named and not file.is_file():
         return {}, []
+    # Late: it takes a megabyte, and many servers have no file.
+    import yaml  # noqa: PLC0415
+
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AliasChoices,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     IPvAnyNetwork,
     SecretStr,
@@ -20,7 +22,6 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.exc import ArgumentError
 
 from db.base import STATEMENT_SECONDS, database_url
@@ -71,15 +72,13 @@ _SECONDS = Field(gt=0, le=3600)
 _OLLAMA = BeforeValidator(_asked)
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Every setting under its documented name. In the YAML file the same names, upper or lower case.
 
     What stands below a field is its meaning, which `server/reference.py` reads: pydantic would read it at each start.
     """
 
-    model_config = SettingsConfigDict(
-        case_sensitive=True,
-        env_ignore_empty=True,
+    model_config = ConfigDict(
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
@@ -107,15 +106,15 @@ class Settings(BaseSettings):
         float, Field(ge=0, le=30 * 86400), BeforeValidator(_seconds), _named("MODEL_IDLE_UNLOAD")
     ] = 0
     """Seconds without use after which a model leaves the memory; 0 for never (with Ollama: for its own default)."""
-    pinned_models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated), _named("PINNED_MODELS")] = ()
+    pinned_models: Annotated[tuple[str, ...], BeforeValidator(_separated), _named("PINNED_MODELS")] = ()
     """Names of models, separated by commas, that stay in memory once they are there; administrators can change it."""
-    model_list: Annotated[tuple[ConfiguredModel, ...], NoDecode, _named("MODEL_LIST")] = ()
+    model_list: Annotated[tuple[ConfiguredModel, ...], _named("MODEL_LIST")] = ()
     """Models under names of your choice, in LiteLLM's form; stands in the YAML file."""
     provider_networks: Annotated[
-        tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_separated), _named("PROVIDER_NETWORKS")
+        tuple[IPvAnyNetwork, ...], BeforeValidator(_separated), _named("PROVIDER_NETWORKS")
     ] = ()
     """Networks, separated by commas, in which providers may be that administrators add, beside the public internet."""
-    mcp_servers: Annotated[dict[ServerName, ConfiguredServer], NoDecode, _named("MCP_SERVERS", "MCPSERVERS")] = {}
+    mcp_servers: Annotated[dict[ServerName, ConfiguredServer], _named("MCP_SERVERS", "MCPSERVERS")] = {}
     """Servers of tools that models may call, by name, in the form of MCP's clients; stands in the YAML file."""
     openai_api_key: Annotated[SecretStr | None, _named("OPENAI_API_KEY")] = None
     """Key of OpenAI; turns its models on."""
@@ -149,7 +148,7 @@ class Settings(BaseSettings):
     """Key for an Ollama server that wants one; a server of one's own needs none."""
     default_model: Annotated[str | None, _named("DEFAULT_MODEL")] = None
     """The model of whoever names none; the first one where not set."""
-    fallbacks: Annotated[tuple[dict[str, tuple[str, ...]], ...], NoDecode, _named("FALLBACKS")] = ()
+    fallbacks: Annotated[tuple[dict[str, tuple[str, ...]], ...], _named("FALLBACKS")] = ()
     """For names of models, those that stand in where they fail; stands in the YAML file."""
     auto_reply: Annotated[bool, _named("AUTO_REPLY")] = True
     """Whether a user's message posted in the documented REST form starts a reply."""
@@ -178,7 +177,7 @@ class Settings(BaseSettings):
     keycloak_base_url: Annotated[str | None, Field(pattern="^https?://[^/]"), _named("KEYCLOAK_BASE_URL")] = None
     """Stands for JWKS_URL where the issuer is a realm of Keycloak."""
     jwks_algorithms: Annotated[
-        tuple[Literal["RS256", "ES256"], ...], NoDecode, BeforeValidator(_separated), _named("JWKS_ALGORITHMS")
+        tuple[Literal["RS256", "ES256"], ...], BeforeValidator(_separated), _named("JWKS_ALGORITHMS")
     ] = ("RS256", "ES256")
     """What an external issuer may sign with."""
     admin_role: Annotated[str, Field(min_length=1), _named("ADMIN_ROLE")] = "admin"
@@ -257,7 +256,7 @@ class Settings(BaseSettings):
     """Bytes that a file brought for messages may have."""
     media_quota: Annotated[int, Field(ge=1024), _named("MEDIA_QUOTA")] = 500 * 1024 * 1024
     """Bytes that all files of a person may have."""
-    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated), _named("CORS_ORIGINS")] = ()
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_separated), _named("CORS_ORIGINS")] = ()
     """Pages of other origins that may call, separated by commas; * for all."""
     body_limit: Annotated[int, Field(ge=1024), _named("BODY_LIMIT")] = 10 * 1024 * 1024
     """Bytes that a request's body may have."""
@@ -315,9 +314,17 @@ def load(**overrides: object) -> tuple[Settings, list[str]]:
     Raises SettingsError.
     """
     written, warnings = configuration.written(os.environ.get(_FILE), _fields())
-    below = {name: value for name, value in written.items() if not _variable(name)}
+    found: dict[str, object] = {}
+    for field in Settings.model_fields:
+        variable = _variable(field)
+        if field in overrides:
+            found[field] = overrides[field]
+        elif variable is not None:
+            found[variable] = os.environ[variable]
+        elif field in written:
+            found[field] = written[field]
     try:
-        return Settings(**{**below, **overrides}), warnings  # type: ignore[arg-type]
+        return Settings.model_validate(found), warnings
     except ValidationError as error:
         raise SettingsError("\n".join(map(_line, error.errors(include_url=False, include_input=False)))) from None
 

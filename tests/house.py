@@ -70,7 +70,7 @@ async def house(folder: Path, database_address: str, **settings: object) -> Asyn
     values = {"rate_limit": 0, "guest_rate_limit": 0, "address_rate_limit": 0, "login_rate_limit": 0}
     values |= {"max_generations": 0, "guest_max_generations": 0, "demo_pace": 0}
     named: dict[str, object] = {"data": folder, "database_url": database_address, **values, **settings}
-    chosen = Settings(**named)  # type: ignore[arg-type] # the names are those of the fields
+    chosen = Settings(**named)
     process = Process(chosen)
     # What a hash costs on purpose is not for thousands of people to pay; tests of passwords have real ones.
     process.services.passwords._hasher = Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1)

@@ -146,7 +146,7 @@ async def test_operators_deeds_are_written_down_and_felt_by_who_is_signed_in(dat
 
 async def start(folder: Path, address: str, email: str, password: str) -> None:
     named: dict[str, object] = {"data": folder, "database_url": address}
-    settings = Settings(**named, admin_email=email, admin_password=password)  # type: ignore[arg-type]
+    settings = Settings(**named, admin_email=email, admin_password=password)
     async with Process(settings).running():
         pass
 
