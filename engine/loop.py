@@ -85,12 +85,15 @@ class _Loop:
         return [call for call in said.tool_calls if call.name not in self._own]
 
     def _must_wait(self, call: ToolCallDelta) -> bool:
-        """Nobody is asked about a call that cannot be run."""
+        """Nobody is asked about a call that would be refused whatever they say."""
+        tool = self._tools.find(call.name)
+        if tool is None or not self._tools.needs_leave(tool.name):
+            return False
         try:
-            arguments_of(call.arguments)
+            self._tools.toolbox.check(tool, arguments_of(call.arguments))
         except ToolError:
             return False
-        return self._tools.needs_leave(call.name)
+        return True
 
     async def _go_on(self, resumed: Resumed, messages: list[ChatMessage]) -> Terminal | None:
         """The end of the turn that had to wait."""

@@ -70,6 +70,10 @@ class Toolbox(Protocol):
         """An enabled one by its name or id. From memory."""
         ...
 
+    def check(self, tool: Tool, arguments: Mapping[str, object]) -> None:
+        """What `call` checks of the arguments before anything is run. Raises ToolError."""
+        ...
+
     async def call(self, tool: Tool, arguments: Mapping[str, object], *, key: str) -> ToolResult:
         """Runs it once. `key` names the call: the same key is the same call. Arguments are checked against the schema and the
         disallowed words first, the result against the words after; both are bounded in size and time. Raises ToolError."""

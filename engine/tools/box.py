@@ -25,6 +25,7 @@ BUILT_IN = "built-in"
 LARGEST_ARGUMENTS = 256 << 10
 # Characters of a result that a model gets to read.
 LONGEST_RESULT = 64_000
+_ASKED = "The arguments of this call hold"
 # Seconds that a call may take, with all that the server says meanwhile.
 PATIENCE = 60.0
 
@@ -104,6 +105,13 @@ class Box:
         found = self._by_name.get(name)
         return found.tool if found is not None and found.is_enabled else None
 
+    def check(self, tool: Tool, arguments: Mapping[str, object]) -> None:
+        entry = self._by_name.get(tool.id)
+        if entry is not None:
+            # As it is now: administrators may have changed its words since it was offered.
+            self._check(entry.tool, arguments)
+            _filter(entry.tool, arguments, _ASKED)
+
     async def call(self, tool: Tool, arguments: Mapping[str, object], *, key: str) -> ToolResult:
         with tool_call(self._trace, self._meter, tool, arguments, key) as tell:
             result = await self._once.run(key, lambda: self._call(tool.id, arguments, key))
@@ -122,7 +130,7 @@ class Box:
         if not entry.is_enabled:
             raise ToolError(ToolErrorCode.DISABLED, f"The tool {tool.name} is switched off")
         self._check(tool, arguments)
-        _filter(tool, arguments, "The arguments of this call hold")
+        _filter(tool, arguments, _ASKED)
         if entry.run is None:
             raise ToolError(ToolErrorCode.UNAVAILABLE, f"The server of the tool {tool.name} cannot be reached")
         patience = entry.patience or self._patience

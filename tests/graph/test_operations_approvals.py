@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import timedelta
 
 import anyio
@@ -322,6 +323,42 @@ async def changes(person: Person) -> AsyncGenerator[Answer]:
         async for some in answers:
             for answer in some:
                 yield json.loads(answer)["data"]["approvals"]
+
+
+async def test_nobody_is_asked_about_a_call_that_is_refused_whatever_they_say(
+    ann: Person, demo: DemoProvider, services: Services
+) -> None:
+    tool, strict = opened("guarded"), opened("strict")
+    entry = strict.entry(needs_approval=True)
+    schema = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}}}
+    entry = replace(entry, tool=replace(entry.tool, parameters=schema))
+    scripted(services, tool.entry(words=("plutonium",), needs_approval=True), entry)
+    word = call("guarded", '{"text": "buy PLUTO\\u200bNIUM"}')
+    demo.enqueue(word, call("strict", '{"text": 7}', 1), call("strict", "no JSON", 2))
+    demo.enqueue("I may not.")
+    id = await ann.run(await ann.conversation(), tools=["scripted/*"])
+    events = await ann.events(id, EVENTS)
+    assert (await ann.data("{ approvals { edges { node { id } } } }"))["approvals"]["edges"] == []
+    assert "ApprovalRequested" not in kinds(events)
+    refused = [event["toolCall"]["errorCode"] for event in events if event["__typename"] == "ToolCallFinished"]
+    assert sorted(refused) == ["content_filtered", "invalid_arguments", "invalid_arguments"]
+    assert (events[-1]["generation"]["text"], tool.keys, strict.keys) == ("I may not.", [], [])
+
+
+async def test_of_a_turn_with_a_disallowed_word_only_the_other_call_is_asked_about(
+    ann: Person, demo: DemoProvider, services: Services
+) -> None:
+    tool = opened("guarded")
+    scripted(services, tool.entry(words=("plutonium",), needs_approval=True))
+    calls = [call("guarded", '{"text": "buy plutonium"}', 0), call("guarded", '{"text": "buy bread"}', 1)]
+    id, [asked] = await waiting(ann, demo, *calls)
+    assert (asked["arguments"], await status(ann, id)) == ('{"text": "buy bread"}', "REQUIRES_APPROVAL")
+    demo.enqueue("Bread it is.")
+    # Nor does a person bring the word in.
+    await decide(ann, asked["id"], arguments='{"text": "buy plutonium after all"}')
+    events = await ann.events(id, EVENTS)
+    refused = [event["toolCall"]["errorCode"] for event in events if event["__typename"] == "ToolCallFinished"]
+    assert (refused, tool.keys) == (["content_filtered", "content_filtered"], [])
 
 
 async def test_every_device_sees_what_is_asked_and_what_was_decided(
