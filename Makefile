@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
-WORKERS ?= 2
+# More than the usual two processors: much of its time a test waits for a server, a browser or a clock.
+WORKERS ?= 3
 
 .PHONY: serve test lint types format format-check check assets lock schema schema-check settings migration snapshot bench faults test-faults test-long fuzz topology bench-subscriptions soak-export clean
 
