@@ -52,7 +52,7 @@ def free_port() -> int:
 def test_everything_is_well_with_postgresql_and_redis_and_a_server_that_runs(
     tmp_path: Path, postgresql_server: URL, redis_url: str, worker_id: str
 ) -> None:
-    with services.new_database(postgresql_server, f"loquent_doctor_{worker_id}") as url:
+    with services.new_database(postgresql_server, f"loquent_doctor_{worker_id}_{os.getpid()}") as url:
         environment = {"DATABASE_URL": url.render_as_string(hide_password=False), "REDIS_URL": redis_url}
         with served(tmp_path / "data", environment) as base:
             done = loquent(tmp_path, "doctor", "--json", PORT=base.rpartition(":")[2], **environment)
