@@ -29,7 +29,7 @@ from db.base import ReadSession, UtcDateTime, WriteSession, now
 from db.dialects import inserting
 from db.models import ApiKey, Budget, BudgetPeriod, Reservation, UsageRecord, User
 
-_THE_START = datetime(1970, 1, 1, tzinfo=UTC)
+THE_START = datetime(1970, 1, 1, tzinfo=UTC)
 # How old a row of the ledger is before a sum of such rows is remembered: it was written long ago, whatever the clocks of
 # several machines say and however long a transaction took.
 SETTLED = timedelta(minutes=10)
@@ -81,7 +81,7 @@ class Spent:
 def began(period: BudgetPeriod, moment: datetime) -> datetime:
     """When the period that holds this moment began."""
     if period is BudgetPeriod.TOTAL:
-        return _THE_START
+        return THE_START
     day = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return day if period is BudgetPeriod.DAY else day.replace(day=1)
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from sqlalchemy import BigInteger, ColumnElement, Date, RowMapping, Select, String, case, cast, func, select
 
 from db.base import ReadSession
+from db.budgets import SETTLED, THE_START
 from db.models import UsageRecord
 
 
@@ -151,8 +152,37 @@ def _sum(by: Sequence[Dimension], row: RowMapping) -> Sum:
     return Sum(values, **{field.name: row[field.name] for field in fields(Sum) if field.name != "values"})
 
 
-async def by_models(session: ReadSession) -> dict[str, tuple[int, int]]:
-    """How many requests each model has ever had, and what those cost together, in nanos, whose price was known."""
+class Totals:
+    """What each model was ever asked, summed up to a while ago. The ledger only grows, so that stays true, and nobody waits
+    each time until all of it is summed up again."""
+
+    def __init__(self) -> None:
+        self._until = THE_START
+        self._known: Mapping[str, tuple[int, int]] = {}
+
+    async def by_models(self, session: ReadSession, moment: datetime) -> Mapping[str, tuple[int, int]]:
+        """How many requests each model has had, and what those cost together, in nanos, whose price was known."""
+        until, known = self._until, self._known
+        lately = moment - SETTLED
+        if until < lately - SETTLED:
+            known = _added(known, await _by_models(session, until, lately))
+            # Both at once: of two who read at the same time either has summed up all until then.
+            until = self._until = lately
+            self._known = known
+        return _added(known, await _by_models(session, until, None))
+
+
+async def _by_models(session: ReadSession, start: datetime, end: datetime | None) -> dict[str, tuple[int, int]]:
     cost = cast(func.coalesce(func.sum(UsageRecord.cost_nanos), 0), BigInteger)
-    rows = await session.execute(select(UsageRecord.model, func.count(), cost).group_by(UsageRecord.model))
+    query = select(UsageRecord.model, func.count(), cost).where(*_conditions(None, Scope(start, end)))
+    rows = await session.execute(query.group_by(UsageRecord.model))
     return {model: (count, nanos) for model, count, nanos in rows}
+
+
+def _added(
+    first: Mapping[str, tuple[int, int]], second: Mapping[str, tuple[int, int]]
+) -> Mapping[str, tuple[int, int]]:
+    nothing = (0, 0)
+    models = first.keys() | second.keys()
+    pairs = {model: (first.get(model, nothing), second.get(model, nothing)) for model in models}
+    return {model: (one[0] + other[0], one[1] + other[1]) for model, (one, other) in pairs.items()}

@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from db import accounts
 from db.base import ReadSession, Sessions, WriteSession
+from db.usage import Totals
 from engine.catalogue import Catalogue
 from engine.feed import Feed
 from engine.fleet import Fleet
@@ -85,6 +86,7 @@ class Services:
     toolbox: Toolbox = field(default_factory=Box)
     tools: ToolKeeper | None = None
     spent: Spent = field(default_factory=Spent)
+    totals: Totals = field(default_factory=Totals)
     meter: Meter = field(default_factory=Meter)
     trace: Trace = UNTRACED
     allowances: Gate | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET
 
-from db import catalog, usage
+from db import catalog
 from db.base import now
 from db.models import CatalogModel
 from resolvers import audit, facts
@@ -61,7 +61,7 @@ async def listing(call: Call, wanted: ServedFilter = EVERYTHING) -> list[Named]:
     require(call, ADMIN)
     async with call.read() as session:
         found = await catalog.everything(session)
-        used = await usage.by_models(session)
+        used = await call.services.totals.by_models(session, now())
     return [one for one in _named(call, found, used) if _matches(one, wanted)]
 
 

@@ -542,4 +542,4 @@ CREATE TABLE pauses (
 	CONSTRAINT fk_pauses_generation_id_generations FOREIGN KEY(generation_id) REFERENCES generations (id) ON DELETE CASCADE
 );
 
-INSERT INTO alembic_version VALUES ('0010')
+INSERT INTO alembic_version VALUES ('0011')
