@@ -34,7 +34,6 @@ ABSENT = {
     "redis",
     "rich.console",
     "sqlalchemy.dialects.postgresql",
-    "watchfiles.main",
     "yaml",
     "yarl",
 }
