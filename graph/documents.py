@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -35,7 +35,7 @@ from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from db.base import is_storable
 from graph.errors import RequestError, located
-from graph.limits import Limits, Scale, TooDeep, Weight, fragments_of
+from graph.limits import Limits, Scale, TooDeep, Weight, fragments_of, size_of
 from graph.manifest import ManifestError
 
 # graphql-core's own bound on comparing fields lets one document take a second; no honest one comes near this.
@@ -45,6 +45,7 @@ overlapping_fields_can_be_merged.MAX_COMPLEXITY_BUDGET = 20_000
 _SUSPECT = re.compile(r"\\u|[0-9]{300}|[0-9.][eE]\+?[0-9]{3}")
 _LONGEST_NUMBER = 300
 _HASH = re.compile(r"[0-9a-f]{64}")
+_COSTS = 16
 NO_DOCUMENTS: Mapping[str, str] = MappingProxyType({})
 _INTROSPECTION = frozenset({"__schema", "__type"})
 
@@ -58,14 +59,16 @@ class Operation:
     """One operation of a valid document.
 
     `switches` are the variables that include or skip a selection; `plans` keeps what was compiled for their values.
+    `page_variables` are those that say how much a page holds; `costs` keeps what the operation costs with their values.
     """
 
     node: OperationDefinitionNode
     weight: Weight
-    has_variable_pages: bool
+    page_variables: tuple[str, ...]
     defaults: Mapping[str, object]
     switches: tuple[str, ...]
     plans: dict[tuple[object, ...], Projection | None] = field(default_factory=dict)
+    costs: dict[tuple[int | None, ...], int] = field(default_factory=dict)
 
     @property
     def kind(self) -> OperationType:
@@ -204,7 +207,7 @@ class Documents:
                 raise _refused("The selections are nested too deeply") from error
             self._check(weight)
             name = node.name.value if node.name else ""
-            operations[name] = Operation(node, weight, scale.has_variable_pages, _defaults(node), switches)
+            operations[name] = Operation(node, weight, tuple(sorted(scale.page_variables)), _defaults(node), switches)
         if not operations:
             raise _refused("The document holds no operation")
         return operations
@@ -219,10 +222,9 @@ class Documents:
     def charge(self, document: Document, operation: Operation, variables: Mapping[str, object]) -> int:
         """What the operation costs with these variables. Raises RequestError when that is too much."""
         cost = operation.weight.cost
-        if cost > self._limits.cost and operation.has_variable_pages:
+        if operation.page_variables:
             given = {**operation.defaults, **variables}
-            scale = Scale(self.schema, self._limits, fragments_of(document.ast), given)
-            cost = scale.weigh(operation.node).cost
+            cost = self._exact(document, operation, [size_of(given.get(name)) for name in operation.page_variables])
         if cost > self._limits.cost:
             raise RequestError(
                 f"The operation costs {cost} points; {self._limits.cost} are allowed",
@@ -230,6 +232,18 @@ class Documents:
                 extensions={"cost": cost, "limit": self._limits.cost},
                 is_well_formed=True,
             )
+        return cost
+
+    def _exact(self, document: Document, operation: Operation, sizes: Sequence[int | None]) -> int:
+        """With pages of these sizes. Clients ask for few different ones, so what was weighed is remembered."""
+        key = tuple(sizes)
+        cost = operation.costs.get(key)
+        if cost is None:
+            given = dict(zip(operation.page_variables, sizes, strict=True))
+            scale = Scale(self.schema, self._limits, fragments_of(document.ast), given)
+            cost = scale.weigh(operation.node).cost
+            if len(operation.costs) < _COSTS:
+                operation.costs[key] = cost
         return cost
 
 

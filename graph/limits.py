@@ -81,13 +81,14 @@ class Scale:
     """Weighs the operations of one document.
 
     With `variables` given the weight is exact; without, a page size that comes from a variable counts as the largest one.
+    `page_variables` are the names of those that were met.
     """
 
     schema: GraphQLSchema
     limits: Limits
     fragments: Mapping[str, FragmentDefinitionNode]
     variables: Mapping[str, object] | None = None
-    has_variable_pages: bool = False
+    page_variables: set[str] = field(default_factory=set)
     _known: dict[str, Weight] = field(default_factory=dict)
     _open: set[str] = field(default_factory=set)
 
@@ -165,20 +166,24 @@ class Scale:
     def _size(self, value: ValueNode) -> int | None:
         """The size that an argument asks for; None when it is null or absent."""
         if isinstance(value, IntValueNode):
-            return _size_of(int(value.value))
+            return size_of(int(value.value))
         if isinstance(value, ListValueNode):
             return len(value.values)
         if not isinstance(value, VariableNode):
             return None
-        self.has_variable_pages = True
+        self.page_variables.add(value.name.value)
         if self.variables is None:
             return self.limits.page_most
-        return _size_of(self.variables.get(value.name.value))
+        return size_of(self.variables.get(value.name.value))
 
 
-def _size_of(value: object) -> int | None:
+def size_of(value: object) -> int | None:
+    """The size that the value of a page argument asks for; None where it asks for none, or will be refused."""
     if isinstance(value, list):
         return len(value)
+    if isinstance(value, float) and value.is_integer():
+        # Whole numbers may be written so in JSON.
+        value = int(value)
     return max(value, 0) if type(value) is int else None
 
 

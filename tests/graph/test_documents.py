@@ -121,7 +121,13 @@ def test_introspection_that_walks_in_circles_is_refused() -> None:
         ("{things(first:5){nodes{parts(first:3){nodes{id}}}}}", {}, 1 + 5 * (1 + (1 + 3))),
         ("{a:things(first:5){nodes{id}} b:things(first:5){nodes{id}}}", {}, 12),
         ("{...A} fragment A on Query{things(first:5){nodes{...B}}} fragment B on Thing{id}", {}, 6),
-        ("query($n:Int!){things(first:$n){nodes{id}}}", {"n": 7}, 101),
+        ("query($n:Int!){things(first:$n){nodes{id}}}", {"n": 7}, 8),
+        ("query($n:Int!){things(first:$n){nodes{id}}}", {"n": 7.0}, 8),
+        ("query($n:Int!){things(first:$n){nodes{id}}}", {"n": 5000}, 101),
+        ("query($n:Int){things(first:$n){nodes{id}}}", {"n": None}, 21),
+        ("query($n:Int){things(first:$n){nodes{id}}}", {}, 21),
+        ("query($n:Int=3){things(first:$n){nodes{id}}}", {}, 4),
+        ("query($n:Int!){...A} fragment A on Query{things(first:$n){nodes{id}}}", {"n": 7}, 8),
         ("{things(first:null){nodes{id}}}", {}, 21),
         ('{picks(ids:["a","b"]){parts(first:3){nodes{id}}}}', {}, 1 + 2 * (1 + 3)),
     ],
@@ -153,7 +159,7 @@ def test_lone_surrogate_of_a_document_is_refused() -> None:
     assert refusal("{hello} #\ud800")["code"] == "BAD_REQUEST"
 
 
-def test_page_size_of_a_variable_counts_as_it_is_when_the_largest_would_be_too_much() -> None:
+def test_page_size_of_a_variable_counts_as_it_is() -> None:
     source = "query($n:Int! $m:Int=2){things(first:$n){nodes{parts(first:$m){nodes{id}}}}}"
     assert cost(source, {"n": 3, "m": 4}, most=30) == 1 + 3 * (1 + (1 + 4))
     assert cost(source, {"n": 3}, most=30) == 1 + 3 * (1 + (1 + 2))
@@ -164,6 +170,20 @@ def test_page_size_of_a_variable_counts_as_it_is_when_the_largest_would_be_too_m
         "message": "The operation costs 67 points; 30 are allowed",
         "extensions": {"code": "QUERY_TOO_COMPLEX", "cost": 67, "limit": 30, "requestId": "id"},
     }
+
+
+def test_one_document_costs_what_each_of_its_variables_says() -> None:
+    found = documents(cost=2_000)
+    document = found.by_source(
+        "query few($n:Int! $ids:[ID!]=[]){things(first:$n){nodes{id}} picks(ids:$ids){parts(first:3){nodes{id}}}} query none{hello}"
+    )
+    operation = document.operation("few")
+    for _ in range(2):
+        for size in (*range(60), 1):
+            given = {"n": size, "ids": ["a"] * (size % 3)}
+            assert found.charge(document, operation, given) == 1 + size + 1 + (size % 3) * 4
+    assert len(operation.costs) == 16
+    assert found.charge(document, document.operation("none"), {}) == 0
 
 
 def _fragments(count: int, body: str) -> str:
