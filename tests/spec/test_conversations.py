@@ -26,7 +26,7 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     environment = {"LOQUENT_CONFIG": str(config), "DEMO_PACE": "0"}
     if request.param == "postgresql":
         url: URL = request.getfixturevalue("postgresql_database")
-        request.addfinalizer(request.getfixturevalue("empty_postgresql"))
+        request.addfinalizer(request.getfixturevalue("empty_postgresql"))  # noqa: PT021 - on one of two databases only
         environment["DB_DSN"] = url.set(drivername="postgres").render_as_string(hide_password=False)
     with served(folder, environment) as address:
         yield address
