@@ -21,7 +21,7 @@ from engine.events import GenerationEvent, encode, is_terminal
 from engine.hub import Hub, LocalHub, Watch
 from engine.journal import Journal
 from engine.meter import Meter
-from engine.mirror import Mirror, Reading
+from engine.mirror import POLL, Mirror, Reading
 from engine.ring import Batch, Ring
 
 _log = structlog.get_logger()
@@ -254,16 +254,18 @@ class EventLog:
 
         Whoever is more than `replay.FAR` events behind gets one Snapshot instead of them. The batches are shared by all
         followers: read them, never change them. Ends without a terminal event only when that
-        is not past `after`, or when the generation is gone (deleted, or taken over and pruned).
+        is not past `after`, or when the generation is gone (deleted, or taken over and pruned). Raises StorageError before the
+        first of them; later the database may go away and come back.
         """
+        first = after
         with self._nearby.watch(generation_id) as watch:
             is_over = False
             while not is_over:
                 journal = self._here(generation_id)
                 if journal is not None:
-                    source = self._written_here(journal, watch, after)
+                    source = self._written_here(journal, watch, first, after)
                 else:
-                    source = self._written_elsewhere(generation_id, watch, after)
+                    source = self._written_elsewhere(generation_id, watch, first, after)
                 async with contextlib.aclosing(source) as batches:
                     async for batch in batches:
                         after = batch[-1].seq
@@ -275,10 +277,10 @@ class EventLog:
         journal = self._journals.get(generation_id)
         return journal if journal is not None and not journal.is_lost else None
 
-    async def _written_here(self, journal: Journal, watch: Watch, after: int) -> AsyncGenerator[Batch]:
+    async def _written_here(self, journal: Journal, watch: Watch, first: int, after: int) -> AsyncGenerator[Batch]:
         """Ends after the terminal event, or when the journal is lost."""
         while not journal.is_lost:
-            batch = await self._past(journal.ring, journal.generation_id, after)
+            batch = await self._past(journal.ring, journal.generation_id, after, is_patient=after > first)
             if batch:
                 after = batch[-1].seq
                 yield batch
@@ -289,13 +291,16 @@ class EventLog:
             else:
                 await watch.beyond(after)
 
-    async def _written_elsewhere(self, generation_id: str, watch: Watch, after: int) -> AsyncGenerator[Batch]:
+    async def _written_elsewhere(
+        self, generation_id: str, watch: Watch, first: int, after: int
+    ) -> AsyncGenerator[Batch]:
         """First what is stored, each follower for itself; then what comes, read once for all of them. Ends too when it is this
         process that writes from now on."""
         mirror: Mirror | None = None
         with contextlib.ExitStack() as stack:
             while True:
-                batch = await self._past(mirror.ring if mirror is not None else None, generation_id, after)
+                ring = mirror.ring if mirror is not None else None
+                batch = await self._past(ring, generation_id, after, is_patient=after > first)
                 if batch:
                     after = batch[-1].seq
                     yield batch
@@ -305,17 +310,34 @@ class EventLog:
                     return
                 elif mirror is not None and not mirror.is_ended:
                     await watch.beyond(max(after, watch.number))
-                elif mirror is not None or await replay.is_over(self._database, generation_id, after):
+                elif mirror is not None or await self._is_over(generation_id, after, is_patient=after > first):
                     return
                 else:
                     mirror = stack.enter_context(self._mirrored(generation_id, after))
 
-    async def _past(self, ring: Ring | None, generation_id: str, after: int) -> Batch:
-        """The next events past `after`, none when there are none yet: from memory, else from the database."""
-        batch = ring.after(after) if ring is not None else None
-        if batch is None:
-            batch = Batch(await replay.events_after(self._database, generation_id, after))
-        return batch
+    async def _past(self, ring: Ring | None, generation_id: str, after: int, *, is_patient: bool) -> Batch:
+        """The next events past `after`, none when there are none yet: from memory, else from the database. Whoever is patient
+        waits for that where it is away."""
+        while True:
+            batch = ring.after(after) if ring is not None else None
+            if batch is not None:
+                return batch
+            try:
+                return Batch(await replay.events_after(self._database, generation_id, after))
+            except StorageError as error:
+                if not is_patient:
+                    raise
+                _log.warning("generation not followed", generation_id=generation_id, error=str(error))
+                await asyncio.sleep(POLL)
+
+    async def _is_over(self, generation_id: str, after: int, *, is_patient: bool) -> bool:
+        """Whether nothing is to come. Whoever is patient takes it to go on where the database is away."""
+        try:
+            return await replay.is_over(self._database, generation_id, after)
+        except StorageError:
+            if not is_patient:
+                raise
+            return False
 
     @contextlib.contextmanager
     def _mirrored(self, generation_id: str, after: int) -> Generator[Mirror]:

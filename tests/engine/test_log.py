@@ -187,11 +187,14 @@ class Flaky:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.is_away = False
+        self.is_away = self.is_unread = False
         self.refused = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncGenerator[ReadSession]:
+        if self.is_unread:
+            self.refused.set()
+            raise StorageError("away")
         async with self._database.read() as session:
             yield session
 
@@ -218,6 +221,34 @@ async def test_events_wait_out_a_database_that_is_away(database: Database) -> No
         flaky.is_away = False
         group.create_task(journal.finish(Completed()))
         assert await seen(log, id) == [(1, "a"), (2, "end")]
+
+
+async def test_who_follows_what_another_process_writes_waits_out_a_database_that_is_away(database: Database) -> None:
+    flaky = Flaky(database)
+    here, elsewhere = EventLog(database, LocalHub()), EventLog(flaky, LocalHub())
+    id = await a_generation(database)
+    async with writing(here):
+        journal = here.open(id, 1, is_durable=True)
+        journal.append(words("a"))
+        with anyio.fail_after(10):
+            await here.flush()
+            async with contextlib.aclosing(elsewhere.follow(id, 0)) as batches:
+                assert [event.seq for event in await anext(batches)] == [1]
+                # Nothing is remembered of it here yet: what comes next is asked of the database.
+                flaky.is_unread = True
+                more = asyncio.ensure_future(anext(batches))
+                await flaky.refused.wait()
+                journal.append(words("b"))
+                flaky.is_unread = False
+                assert [event.seq for event in await more] == [2]
+            await journal.finish(Completed())
+
+
+async def test_who_has_been_told_nothing_yet_hears_that_the_database_is_away(database: Database) -> None:
+    flaky = Flaky(database)
+    flaky.is_unread = True
+    with pytest.raises(StorageError):
+        await seen(EventLog(flaky, LocalHub()), await a_generation(database))
 
 
 async def test_a_failing_settlement_spoils_only_its_own_generation(database: Database) -> None:
