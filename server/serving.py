@@ -16,7 +16,7 @@ from uvicorn.supervisors import Multiprocess
 from db.base import database_url
 from server import observe
 from server.app import create_app
-from server.drain import Drain
+from server.drain import SIGNALS, Drain
 from server.protocols import Http, WebSockets
 from server.services import Process
 from server.settings import Settings, SettingsError, load
@@ -28,6 +28,7 @@ MOST_NAMES = 8
 LARGEST_FRAME = 1_000_000
 BACKLOG = 2048
 START_SECONDS = 60
+_JOIN_SECONDS = 0.1
 UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - names to show, nothing is bound to them here
 
 
@@ -92,6 +93,15 @@ class _Parent(Multiprocess):
         super().init_processes()
         if all(process.wait_until_ready(START_SECONDS, self.should_exit) for process in self.processes):
             typer.echo(welcome(self._settings.host, self._listener.getsockname()[1]))
+
+    def join_all(self) -> None:
+        """Returns once all have left. Told once more to stop, it tells them so, and they wait for nothing."""
+        for process in self.processes:
+            while process.exitcode is None:
+                process.process.join(_JOIN_SECONDS)
+                if any(number in SIGNALS for number in self.signal_queue):
+                    self.signal_queue.clear()
+                    self.terminate_all()
 
 
 def _serve_by_many(settings: Settings, listener: socket.socket) -> int:
