@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from datetime import timedelta
+from typing import TypeVar
 
 import structlog
 
@@ -17,6 +18,7 @@ from db import feed
 from db.base import Sessions, StorageError, now
 from engine.hub import SAFETY, Hub, Watch
 
+T = TypeVar("T")
 _log = structlog.get_logger()
 
 POLL = 1.0
@@ -54,16 +56,37 @@ class Feed:
 
     async def wait(self, watch: Watch, number: int, seconds: float) -> bool:
         """Whether there may be something beyond this number; not so when the time was over first, or the feed was closed."""
+        try:
+            async with self._open_for(seconds):
+                await watch.beyond(number)
+        except TimeoutError:
+            return False
+        return True
+
+    async def patiently(self, read: Callable[[], Awaitable[T]]) -> T:
+        """What whoever follows has read, once the database is there. Raises StorageError only when the feed is closed
+        meanwhile, and whatever else `read` raises."""
+        while True:
+            try:
+                return await read()
+            except StorageError as error:
+                if self.is_closed:
+                    raise
+                _log.warning("feed not followed", error=str(error))
+                with contextlib.suppress(TimeoutError):
+                    async with self._open_for(2 * POLL):
+                        await asyncio.sleep(POLL)
+
+    @contextlib.asynccontextmanager
+    async def _open_for(self, seconds: float) -> AsyncGenerator[None]:
+        """Ends the block with TimeoutError after so long, or when the feed is closed."""
         scope = asyncio.timeout(0 if self.is_closed else seconds)
         self._waiting.add(scope)
         try:
             async with scope:
-                await watch.beyond(number)
-        except TimeoutError:
-            return False
+                yield
         finally:
             self._waiting.discard(scope)
-        return True
 
     def close(self) -> None:
         """Ends all waiting: a server that is told to stop waits for its streams, and these have no end of their own."""

@@ -5,9 +5,10 @@ Whoever gives the last leave that a run waits for makes it go on, in their own p
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 import anyio
 import msgspec
@@ -226,16 +227,25 @@ async def follow(call: Call, *, pulse: float = FOREVER) -> AsyncGenerator[list[A
 
 async def _changes(call: Call, user_id: str, pulse: float) -> AsyncGenerator[list[Approval]]:
     pending: set[str] = set()
+    has_begun = False
     with call.services.feed.watch(user_id) as watch:
         while not call.services.feed.is_closed:
             heard = watch.number
-            async with call.read() as session:
-                asked = await approvals.page(session, user_id, ApprovalStatus.PENDING, None, _MOST_TOLD)
-                ids = {row.id for row in asked}
-                ended = await approvals.by_ids(session, sorted(pending - ids), user_id)
+            read = partial(_asked, call, user_id, pending)
+            # Who has heard nothing yet is told that the database is away; later they wait for it.
+            asked, ended = await (call.services.feed.patiently(read) if has_begun else read())
+            ids, has_begun = {row.id for row in asked}, True
             news = [*ended.values(), *(row for row in reversed(asked) if row.id not in pending)]
             pending = ids
             if news:
                 yield news
             elif not await call.services.feed.wait(watch, heard, pulse):
                 yield []
+
+
+async def _asked(call: Call, user_id: str, known: set[str]) -> tuple[Sequence[Approval], Mapping[str, Approval]]:
+    """All that is to be decided, and by their ids those of the known ones that are not any more."""
+    async with call.read() as session:
+        asked = await approvals.page(session, user_id, ApprovalStatus.PENDING, None, _MOST_TOLD)
+        gone = sorted(known - {row.id for row in asked})
+        return asked, await approvals.by_ids(session, gone, user_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from db import conversations as conversation_rows
@@ -83,8 +84,7 @@ async def _batches(
         while True:
             # Before the read: what is heard of later may not have been read.
             heard = max(seq, watch.number)
-            async with call.read() as session:
-                changes = await feed.changes_after(session, user_id, seq, PAGE)
+            changes = await call.services.feed.patiently(partial(_changes, call, user_id, seq))
             if not changes:
                 if await call.services.feed.wait(watch, heard, pulse):
                     continue
@@ -96,11 +96,16 @@ async def _batches(
             seq = changes[-1].seq
             wanted = [one for one in changes if conversation_id is None or one.conversation_id == conversation_id]
             wanted = [one for one in wanted if one.kind != Kind.APPROVAL]
-            news = await _news(call, user_id, wanted)
+            news = await call.services.feed.patiently(partial(_news, call, user_id, wanted))
             if news:
                 yield news
             if conversation_id is not None and any(_is_end(one) for one in news):
                 return
+
+
+async def _changes(call: Call, user_id: str, seq: int) -> Sequence[Change]:
+    async with call.read() as session:
+        return await feed.changes_after(session, user_id, seq, PAGE)
 
 
 def _is_end(news: News) -> bool:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from db import generations
 from db import shares as share_rows
@@ -68,9 +69,7 @@ async def _watch(call: Call, found: shares.Opened, position: int) -> AsyncGenera
         while True:
             number = changes.number
             try:
-                async with call.read() as session:
-                    found = await shares.opened(session, slug)
-                    shown = await shares.items_of(call, session, found, position, _PAGE)
+                found, shown = await call.services.feed.patiently(partial(_shown, call, slug, position))
             except NotFound:
                 return
             if found.line.branch_id != line_id or found.until < position:
@@ -88,6 +87,13 @@ async def _watch(call: Call, found: shares.Opened, position: int) -> AsyncGenera
                     await changes.beyond(number)
             except TimeoutError:
                 yield Quiet()
+
+
+async def _shown(call: Call, slug: str, position: int) -> tuple[shares.Opened, shares.Shown]:
+    """What the share shows past a position. Raises NotFound."""
+    async with call.read() as session:
+        found = await shares.opened(session, slug)
+        return found, await shares.items_of(call, session, found, position, _PAGE)
 
 
 async def _told(call: Call, slug: str, item: Item) -> AsyncGenerator[Sight]:
@@ -115,11 +121,8 @@ async def _written(call: Call, slug: str, item: Item) -> AsyncGenerator[Sight]:
             text = "".join(event.text for event in batch if isinstance(event, TextDelta) and event.choice == 0)
             if text:
                 yield Said(item.id, text)
-    async with call.read() as session:
-        found = await shares.opened(session, slug)
-        past = item.position - 1
-        shown = await shares.items_of(call, session, found, past, 1)
-    for ended in shown.items:
+    _, shown = await call.services.feed.patiently(partial(_shown, call, slug, item.position - 1))
+    for ended in shown.items[:1]:
         if ended.id == item.id:
             yield Came(ended)
 

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -352,6 +353,34 @@ async def test_the_feed_looks_again_until_it_is_stopped_even_when_the_database_w
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
     await other.close()
+
+
+async def test_a_follower_waits_out_a_database_that_is_away(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.feed, "POLL", 0.01)
+    read, faults = rows.changes_after, iter([StorageError("away"), StorageError("away"), None])
+
+    async def changes_after(*arguments: Any) -> Any:
+        if (fault := next(faults, None)) is not None:
+            raise fault
+        return await read(*arguments)
+
+    async with running(database) as services:
+        call = await person(services)
+        async with follower(call) as ann:
+            monkeypatch.setattr(rows, "changes_after", changes_after)
+            made = await conversations.create(call)
+            assert told(await ann.hear()) == [(Kind.CONVERSATION, made.id, True)]
+            assert next(faults, "all of them happened") == "all of them happened"
+            monkeypatch.setattr(rows, "changes_after", _away)
+            services.feed.close()
+            with pytest.raises(StorageError):
+                await ann.hear()
+
+
+async def _away(*_: Any) -> None:
+    raise StorageError("away")
 
 
 async def test_old_changes_are_let_go_and_a_cursor_before_them_is_refused(database: Database) -> None:
