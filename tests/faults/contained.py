@@ -39,8 +39,8 @@ RETRIES = 4.0
 REST = 5.0
 CROWD = 40
 # Characters that a generation may hold, and those of one read from an upstream, by which it may be exceeded: what the client's
-# buffer may hold and, on top, what one read of the socket brings.
-MOST, READ = 2_000_000, 2**19
+# buffer may hold and, on top, all that the event loop reads of the socket before it hears that this is enough.
+MOST, READ = 2_000_000, 2**20
 PROBES = 12
 ROOM = 12
 
