@@ -50,6 +50,7 @@ async def houses(
     # A machine that is busy with other tests is no Redis that is away.
     monkeypatch.setattr(limits, "REDIS_SECONDS", 10.0)
     monkeypatch.setattr(limits_redis, "SECONDS", 10.0)
+    monkeypatch.setattr(limits_redis, "SECONDS", 10.0)
     async with AsyncExitStack() as stack:
         # One folder, so that the two take the same tokens.
         contexts = [house(tmp_path, database_address, redis_url=redis_address, model_list=LIST) for _ in range(2)]
