@@ -122,16 +122,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8000, help="where the door stands")
     port = parser.parse_args().port
-    with contextlib.ExitStack() as stack:
+    # However it is told to stop, it takes with it what it has started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loquent-")))
         server = stack.enter_context(postgresql(folder))
         database = stack.enter_context(new_database(server, "loquent_topology"))
         redis = stack.enter_context(redis_server(folder))
         address = database.render_as_string(hide_password=False)
         found = stack.enter_context(running(folder / "data", address, redis, port=port))
-        print(f"Loquent is at {found.door}: {found.proxy}, before {' and '.join(found.servers)}. Ctrl+C ends it.")
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.pause()
+        print(
+            f"Loquent is at {found.door}: {found.proxy}, before {' and '.join(found.servers)}. Ctrl+C ends it.",
+            flush=True,
+        )
+        signal.pause()
 
 
 if __name__ == "__main__":

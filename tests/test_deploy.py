@@ -6,13 +6,16 @@ import asyncio
 import re
 import shlex
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx2
+import psutil
 import pytest
 import yaml
 from sqlalchemy.engine import URL
@@ -20,6 +23,7 @@ from sqlalchemy.engine import URL
 from deploy import standin, topology
 from rest_compat.routes import OPERATIONS
 from server.settings import Settings, variables
+from tests.faults.ports import free_port
 from tests.services import new_database
 
 ROOT = Path(__file__).parent.parent
@@ -214,6 +218,23 @@ def followed(address: str, token: str, id: str) -> list[str]:
             if found is not None:
                 words.append(found[1])
     return ["".join(words)]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_whoever_ends_the_topology_ends_all_that_it_has_started(number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "deploy.topology", "--port", str(free_port())]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            while not (line := process.stdout.readline()).startswith("Loquent is at"):
+                assert process.poll() is None, "it has ended before it was there"
+            children = psutil.Process(process.pid).children(recursive=True)
+            assert len(children) >= 3, line
+        finally:
+            process.send_signal(number)
+        assert process.wait(2 * topology.STOP_SECONDS) == 0
+    assert not [child for child in children if child.is_running()]
 
 
 @pytest.mark.anyio
