@@ -42,6 +42,7 @@ class Upstream:
     lost: set[str] = field(default_factory=set)
     transports: set[asyncio.Transport] = field(default_factory=set)
     deadly: int = 1_000_000
+    is_dead: bool = False
     has_enough: asyncio.Event = field(default_factory=asyncio.Event)
     base_url: str = ""
     runner: web.AppRunner | None = None
@@ -51,6 +52,10 @@ class Upstream:
         asked = json.loads(await request.read())
         question = asked["messages"][0]["content"]
         assert request.transport is not None
+        if self.is_dead:
+            # It had come, but nobody had begun to read it.
+            request.transport.abort()
+            await asyncio.Event().wait()
         self.transports.add(request.transport)
         self.asked.append(question)
         if len(self.asked) >= self.deadly:
@@ -78,7 +83,7 @@ class Upstream:
 
     async def die(self) -> None:
         """As a process that is killed: nobody listens any more, and every connection is torn down at once."""
-        self.lost = set(self.begun)
+        self.lost, self.is_dead = set(self.begun), True
         assert self.site is not None
         await self.site.stop()
         for transport in self.transports:
@@ -93,6 +98,7 @@ class Upstream:
     async def live_again(self) -> None:
         """At the same address, with nothing of what it was before it died."""
         self.transports.clear()
+        self.is_dead = False
         await self.live(int(self.base_url.rsplit(":", 1)[1].partition("/")[0]))
 
     @contextlib.asynccontextmanager
