@@ -11,6 +11,7 @@ from db.base import Sessions, WriteSession, new_id, now
 from db.models import ProviderKey, Role
 from engine import added
 from engine.providers.base import Credential, Provider
+from engine.providers.openai import DEFAULT_BASE_URL
 from engine.tools import headers
 from engine.vault import MARK_LENGTH, Secret, Vault, VaultError
 from resolvers import audit
@@ -29,7 +30,7 @@ _MOST_SHOWN = 4
 _PURPOSE = "provider keys"
 _NOUN = "provider key"
 # Upstreams that mean one place in the world, whether or not the operator has switched them on.
-PUBLIC_ORIGINS = {"openai": "https://api.openai.com"}
+PUBLIC_ORIGINS = {"openai": DEFAULT_BASE_URL.removesuffix("/v1")}
 
 
 async def put(call: Call, provider: str, key: str, credential_type: str = "api_key") -> ProviderKey:

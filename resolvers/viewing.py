@@ -69,7 +69,7 @@ async def _watch(call: Call, found: shares.Opened, position: int) -> AsyncGenera
         while True:
             number = changes.number
             try:
-                found, shown = await call.services.feed.patiently(partial(_shown, call, slug, position))
+                found, shown = await call.services.feed.patiently(partial(_shown, call, slug, position, _PAGE))
             except NotFound:
                 return
             if found.line.branch_id != line_id or found.until < position:
@@ -89,11 +89,11 @@ async def _watch(call: Call, found: shares.Opened, position: int) -> AsyncGenera
                 yield Quiet()
 
 
-async def _shown(call: Call, slug: str, position: int) -> tuple[shares.Opened, shares.Shown]:
-    """What the share shows past a position. Raises NotFound."""
+async def _shown(call: Call, slug: str, position: int, limit: int) -> tuple[shares.Opened, shares.Shown]:
+    """What the share shows past a position, so many at the most. Raises NotFound."""
     async with call.read() as session:
         found = await shares.opened(session, slug)
-        return found, await shares.items_of(call, session, found, position, _PAGE)
+        return found, await shares.items_of(call, session, found, position, limit)
 
 
 async def _told(call: Call, slug: str, item: Item) -> AsyncGenerator[Sight]:
@@ -121,8 +121,8 @@ async def _written(call: Call, slug: str, item: Item) -> AsyncGenerator[Sight]:
             text = "".join(event.text for event in batch if isinstance(event, TextDelta) and event.choice == 0)
             if text:
                 yield Said(item.id, text)
-    _, shown = await call.services.feed.patiently(partial(_shown, call, slug, item.position - 1))
-    for ended in shown.items[:1]:
+    _, shown = await call.services.feed.patiently(partial(_shown, call, slug, item.position - 1, 1))
+    for ended in shown.items:
         if ended.id == item.id:
             yield Came(ended)
 

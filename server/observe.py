@@ -16,10 +16,12 @@ def _hidden(name: str) -> Generator[None]:
     """As if this package were not installed."""
     there = sys.modules.pop(name, None)
     sys.modules[name] = None  # type: ignore[assignment]
-    yield
-    del sys.modules[name]
-    if there is not None:
-        sys.modules[name] = there
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        if there is not None:
+            sys.modules[name] = there
 
 
 # It would load rich, 4 MB, for tracebacks that are not shown that way here.

@@ -13,6 +13,7 @@ from pathlib import Path
 import asyncpg
 import httpcore2
 import pytest
+import redis.asyncio
 import structlog
 from sqlalchemy.engine import URL, make_url
 
@@ -78,6 +79,15 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory, worker_id: str, no_netwo
     """A Redis database of this worker's own, so that two workers never meet."""
     with services.redis_server(tmp_path_factory.mktemp("redis")) as address:
         yield f"{address}/{int(worker_id.removeprefix('gw')) % 15 + 1 if worker_id != 'master' else 0}"
+
+
+@pytest.fixture
+async def redis_address(redis_url: str) -> AsyncIterator[str]:
+    """A Redis database without keys."""
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        await client.flushdb()
+        yield redis_url
+        await client.flushdb()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 
 import anyio
 import pytest
-import redis.asyncio
 from structlog.testing import capture_logs
 
 from db.models import Role
@@ -184,15 +183,6 @@ async def test_counts_of_a_window_are_dropped_with_it(clock: Clock) -> None:
         await charged(limiter, person())
     window = limiter._memory._windows[60]
     assert (len(window.previous), len(window.current)) == (1, 1)
-
-
-@pytest.fixture
-async def redis_address(redis_url: str) -> AsyncIterator[str]:
-    """A Redis database without keys."""
-    async with redis.asyncio.Redis.from_url(redis_url) as client:
-        await client.flushdb()
-        yield redis_url
-        await client.flushdb()
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,6 @@ from pathlib import Path
 import anyio
 import httpx2
 import pytest
-import redis.asyncio
 
 from db.models import Role
 from engine import estimate
@@ -35,21 +34,11 @@ TOKENS = estimate.prompt_tokens(QUESTION, {})
 
 
 @pytest.fixture
-async def redis_address(redis_url: str) -> AsyncIterator[str]:
-    """A Redis database without keys."""
-    async with redis.asyncio.Redis.from_url(redis_url) as client:
-        await client.flushdb()
-        yield redis_url
-        await client.flushdb()
-
-
-@pytest.fixture
 async def houses(
     tmp_path: Path, database_address: str, redis_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[list[House]]:
     # A machine that is busy with other tests is no Redis that is away.
     monkeypatch.setattr(limits, "REDIS_SECONDS", 10.0)
-    monkeypatch.setattr(limits_redis, "SECONDS", 10.0)
     monkeypatch.setattr(limits_redis, "SECONDS", 10.0)
     async with AsyncExitStack() as stack:
         # One folder, so that the two take the same tokens.
