@@ -23,14 +23,15 @@ LEAVING = 10.0
 
 
 async def check(world: World, kills: int) -> Report:
-    """Kills workers, at last all of their parent's by killing that; stops it twice before, where there is time for that."""
+    """Kills workers, at last all of their parent's by killing that. Before, it is told twice to stop, and where there is time
+    for that only once too."""
     for _ in range(kills):
         await _kill_child(world)
     if kills > 1:
         await _stop(world, signal.SIGTERM)
         await world.first.start()
-        await _stop_twice(world)
-        await world.first.start()
+    await _stop_twice(world)
+    await world.first.start()
     await _stop(world, signal.SIGKILL)
     return world.report
 

@@ -132,7 +132,6 @@ async def test_without_redis_a_cancel_reaches_the_other_server_all_the_same(plac
 
 @pytest.mark.parametrize("place", ["postgresql"], indirect=True)
 async def test_workers_that_die_are_replaced_and_none_outlives_its_parent(place: Place, tmp_path: Path) -> None:
-    settings = {**children.SETTINGS, "DRAIN_SECONDS": "1"}
-    async with world("", place, tmp_path, 1, children.ARGUMENTS, seed=1, **settings) as found:
+    async with world("", place, tmp_path, 1, children.ARGUMENTS, seed=1, **children.SETTINGS) as found:
         with anyio.fail_after(120):
             check(await children.check(found, 1))
